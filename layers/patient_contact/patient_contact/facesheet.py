@@ -1,0 +1,151 @@
+"""What is kept of a practice, a patient and a phone number, and the two views of it: routing's facts and the facesheet.
+
+Pure: imports facts only. Times are UTC, ISO 8601, as text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from patient_contact.facts import Consent, ConsentStatus, Email, Facts, LineType, Phone, Policy, Status
+
+ConsentSource = Literal["keyword", "staff", "carrier", "import"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One of the practice's own sending numbers."""
+
+    id: str
+    name: str
+    phone_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Practice:
+    """The tenant: its policy, its lines and how its phone numbers are read."""
+
+    practice_id: str
+    name: str
+    time_zone: str
+    default_country: str
+    policy: Policy
+    lines: tuple[Line, ...]
+    default_line: str
+    sending: bool
+    version: int
+
+    def has_line(self, line: str) -> bool:
+        """Say whether `line` is one of the practice's lines."""
+        return any(own.id == line for own in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """Contact info and preferences of one patient; `version` counts the changes made to them."""
+
+    practice_id: str
+    patient_id: str
+    version: int
+    phones: tuple[Phone, ...]
+    emails: tuple[Email, ...]
+    preferred_contact: str | None
+    do_not_contact: bool
+    updated_at: str
+    updated_by: str
+
+    def has_phone(self, number: str) -> bool:
+        """Say whether a phone is on file."""
+        return any(phone.number == number for phone in self.phones)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRecord:
+    """The consent now in force for (number, line), who said it when, and when it was recorded."""
+
+    status: ConsentStatus
+    source: ConsentSource
+    said_at: str
+    recorded_at: str
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """What is known of a phone number whoever has it: verdicts on it, and consent by line."""
+
+    status: Status = "valid"
+    line_type: LineType = "unknown"
+    consent: Mapping[str, ConsentRecord] = field(default_factory=dict)
+
+
+UNKNOWN_NUMBER = Number()
+
+
+def facts_of(patient: Patient, numbers: Mapping[str, Number]) -> Facts:
+    """Gather what routing needs: the patient's file, with what is known of each number whoever has it."""
+    phones = phones_of(patient, numbers)
+    consents = [
+        Consent(phone.number, line, record.status)
+        for phone in phones
+        for line, record in sorted(numbers.get(phone.number, UNKNOWN_NUMBER).consent.items())
+    ]
+    return Facts(phones, patient.emails, patient.preferred_contact, patient.do_not_contact, tuple(consents))
+
+
+def phones_of(patient: Patient, numbers: Mapping[str, Number]) -> tuple[Phone, ...]:
+    """Give the phones on file; a line type that registration sent beats the number's, either's `invalid` stands."""
+    return tuple(_known(phone, numbers.get(phone.number, UNKNOWN_NUMBER)) for phone in patient.phones)
+
+
+def _known(phone: Phone, number: Number) -> Phone:
+    line_type = number.line_type if phone.line_type == "unknown" else phone.line_type
+    status: Status = "invalid" if "invalid" in (phone.status, number.status) else "valid"
+    return Phone(phone.number, line_type, status)
+
+
+def facesheet(patient: Patient, numbers: Mapping[str, Number]) -> dict[str, object]:
+    """Give the facesheet in the form of the API."""
+    phones = phones_of(patient, numbers)
+    consents = [
+        {
+            "phone_number": phone.number,
+            "line": line,
+            "status": record.status,
+            "source": record.source,
+            "recorded_at": record.recorded_at,
+        }
+        for phone in phones
+        for line, record in sorted(numbers.get(phone.number, UNKNOWN_NUMBER).consent.items())
+    ]
+    opted_out = sum(consent["status"] == "opted_out" for consent in consents)
+    return {
+        "practice_id": patient.practice_id,
+        "patient_id": patient.patient_id,
+        "version": patient.version,
+        "phones": [
+            {"number": p.number, "line_type": p.line_type, "status": p.status, "display": display(p)} for p in phones
+        ],
+        "emails": [{"address": email.address, "status": email.status} for email in patient.emails],
+        "preferred_contact": _preferred_contact(patient.preferred_contact, phones),
+        "do_not_contact": patient.do_not_contact,
+        "sms_consent": {
+            "status": f"Opted Out of {opted_out} numbers" if opted_out else "Opted In",
+            "numbers": consents,
+        },
+        "updated_at": patient.updated_at,
+        "updated_by": patient.updated_by,
+    }
+
+
+def display(phone: Phone) -> Literal["TEXT", "CALL"]:
+    """Show a phone as staff know it: TEXT when it is text-enabled, else CALL."""
+    return "TEXT" if phone.line_type == "text_enabled" else "CALL"
+
+
+def _preferred_contact(number: str | None, phones: tuple[Phone, ...]) -> dict[str, object] | None:
+    """Show what staff chose; a number that has left the file is dormant, and shown CALL, its type being unknown."""
+    if number is None:
+        return None
+    phone = next((phone for phone in phones if phone.number == number), None)
+    return {"number": number, "display": display(phone or Phone(number)), "on_file": phone is not None}
