@@ -1,0 +1,649 @@
+"""What the HTTP API receives and answers.
+
+Shapes: imports the pure half. Messages name the field and the rule, never the value.
+"""
+
+import zoneinfo
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from patient_contact import content
+from patient_contact.contact_info import e164, is_country
+from patient_contact.content import Content
+from patient_contact.facesheet import ConsentSource
+from patient_contact.facts import Channel, ConsentStatus, LineType, MessageClass, Status
+from patient_contact.reasons import Reason
+from patient_contact.routing import Rule
+
+ID_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
+OCCURRENCE_PATTERN = r"^[A-Za-z0-9._~:-]{1,128}$"
+MESSAGE_ID_PATTERN = r"^[A-Za-z0-9._~:-]{1,400}$"
+
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+OccurrenceId = Annotated[str, StringConstraints(pattern=OCCURRENCE_PATTERN)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Note = Annotated[str, StringConstraints(max_length=1_000)]
+PhoneText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+AddressText = Annotated[str, StringConstraints(min_length=1, max_length=320)]
+Time = Annotated[str, Field(description="UTC, ISO 8601")]
+
+
+# Left out of an answer when there is none.
+OnlyIfGiven = Annotated[str | None, Field(exclude_if=lambda value: value is None)]
+
+
+class Received(BaseModel):
+    """What is received: unknown fields and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Answered(BaseModel):
+    """What is answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+# --- practices and automations ------------------------------------------------------------------------------------
+
+
+class PolicyFlags(Received):
+    """The practice's documented departures from the default rules."""
+
+    call_when_text_not_included: bool = False
+    email_when_no_phone_channel: bool = False
+    text_other_number: bool = False
+    opt_out_blocks_calls: bool = False
+
+
+def _is_e164(number: str) -> str:
+    if e164(number, "ZZ") != number:
+        raise ValueError("a line's number is a valid phone number in E.164, like +15035550100")
+    return number
+
+
+class LineBody(Received):
+    """One of the practice's own sending numbers."""
+
+    id: Id
+    name: Name
+    phone_number: Annotated[PhoneText, AfterValidator(_is_e164)]
+
+
+class PracticeBody(Received):
+    """A practice, as it is put."""
+
+    name: Name
+    time_zone: Annotated[str, StringConstraints(max_length=64)]
+    default_country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+    policy: PolicyFlags = PolicyFlags()
+    lines: Annotated[list[LineBody], Field(min_length=1, max_length=20)]
+    default_line: Id
+    sending: bool = False
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone_exists(cls, name: str) -> str:
+        if name not in zoneinfo.available_timezones():
+            raise ValueError("not a time zone of the IANA database, like America/Los_Angeles")
+        return name
+
+    @field_validator("default_country")
+    @classmethod
+    def _country_exists(cls, code: str) -> str:
+        if not is_country(code):
+            raise ValueError("not a country code of ISO 3166, like US")
+        return code
+
+    @field_validator("sending")
+    @classmethod
+    def _sending_is_off(cls, sending: bool) -> bool:
+        if sending:
+            raise ValueError("this version routes and records messages, and does not send them: leave it false")
+        return sending
+
+    @field_validator("lines")
+    @classmethod
+    def _lines_differ(cls, lines: list[LineBody]) -> list[LineBody]:
+        if len({line.id for line in lines}) < len(lines) or len({line.phone_number for line in lines}) < len(lines):
+            raise ValueError("each line has its own id and its own number")
+        return lines
+
+    @model_validator(mode="after")
+    def _default_line_exists(self) -> Self:
+        if self.default_line not in {line.id for line in self.lines}:
+            raise ValueError("default_line is not among the lines")
+        return self
+
+
+class Warned(Answered):
+    """Something that the practice should know of what it has set."""
+
+    code: str
+    message: str
+
+
+class LineAnswer(Answered):
+    """One of the practice's own sending numbers."""
+
+    id: str
+    name: str
+    phone_number: str
+
+
+class PracticeAnswer(Answered):
+    """A practice."""
+
+    practice_id: str
+    name: str
+    time_zone: str
+    default_country: str
+    policy: PolicyFlags
+    lines: list[LineAnswer]
+    default_line: str
+    sending: bool
+
+
+class PracticePutAnswer(PracticeAnswer):
+    """A practice as it now is, with what it should know."""
+
+    warnings: list[Warned]
+
+
+def _is_template(text: str) -> str:
+    if not content.is_template(text):
+        raise ValueError("every $ begins a placeholder like $name or ${name}; write $$ for a dollar sign")
+    return text
+
+
+def _is_one_line(text: str) -> str:
+    if text.splitlines() != [text]:
+        raise ValueError("a subject is one line")
+    return text
+
+
+Body = Annotated[str, StringConstraints(min_length=1)]
+Subject = Annotated[str, StringConstraints(min_length=1, max_length=content.MAX_SUBJECT), AfterValidator(_is_one_line)]
+BodyTemplate = Annotated[Body, AfterValidator(_is_template)]
+SubjectTemplate = Annotated[Subject, AfterValidator(_is_template)]
+
+
+def _limited(channel: Channel, body: str) -> str:
+    broken = content.too_long(channel, body)
+    if broken:
+        raise ValueError(broken)
+    return body
+
+
+class TextTemplate(Received):
+    """The text of a message: at most 1,600 characters."""
+
+    body: Annotated[BodyTemplate, AfterValidator(lambda body: _limited("text", body))]
+
+
+class CallTemplate(Received):
+    """What is said in a call: at most 6,000 characters."""
+
+    body: Annotated[BodyTemplate, AfterValidator(lambda body: _limited("call", body))]
+
+
+class EmailTemplate(Received):
+    """An email: its body at most 32 KB."""
+
+    subject: SubjectTemplate
+    body: Annotated[BodyTemplate, AfterValidator(lambda body: _limited("email", body))]
+
+
+class Messages(Received):
+    """The content of a message by channel; a channel without content is not included."""
+
+    text: TextTemplate | None = None
+    call: CallTemplate | None = None
+    email: EmailTemplate | None = None
+
+    @model_validator(mode="after")
+    def _has_a_channel(self) -> Self:
+        if self.text is None and self.call is None and self.email is None:
+            raise ValueError("at least one of text, call and email has content")
+        return self
+
+    def content(self) -> Content:
+        """Give the content for the pure half."""
+        bodies: dict[Channel, str] = {}
+        if self.text:
+            bodies["text"] = self.text.body
+        if self.call:
+            bodies["call"] = self.call.body
+        if self.email:
+            bodies["email"] = self.email.body
+        return Content(bodies, self.email.subject if self.email else None)
+
+
+class AutomationBody(Received):
+    """An automation, as it is put; `line` left out is the practice's default line, whichever it is then."""
+
+    name: Name
+    line: Id | None = None
+    enabled: bool = True
+    messages: Messages
+
+
+class AutomationAnswer(Answered):
+    """An automation."""
+
+    automation_id: str
+    name: str
+    line: str | None
+    enabled: bool
+    messages: dict[str, dict[str, str]]
+    channels: list[Channel]
+
+
+class AutomationPutAnswer(AutomationAnswer):
+    """An automation as it now is, with what its channels cannot do under the practice's policy."""
+
+    warnings: list[Warned]
+
+
+class AutomationList(Answered):
+    """A page of automations."""
+
+    items: list[AutomationAnswer]
+    next: str | None
+
+
+class CellAnswer(Answered):
+    """What is sent for one set of channels (null: nothing), and why."""
+
+    channels: str
+    channel: Channel | None
+    reason: Reason
+
+
+class RowAnswer(Answered):
+    """One shape of patient under one consent."""
+
+    patient: str
+    consent: Literal["in", "out", "any", "–"]
+    cells: list[CellAnswer]
+
+
+class TruthTable(Answered):
+    """The truth table of a policy."""
+
+    policy: PolicyFlags
+    rows: list[RowAnswer]
+
+
+# --- patients -----------------------------------------------------------------------------------------------------
+
+
+class PhoneBody(Received):
+    """A phone as registration sends it."""
+
+    number: PhoneText
+    line_type: LineType | None = None
+    status: Status | None = None
+
+
+class EmailBody(Received):
+    """An email address as registration sends it."""
+
+    address: AddressText
+    status: Status | None = None
+
+
+class ContactInfoBody(Received):
+    """What registration sends; it replaces the phones and emails on file, and nothing else."""
+
+    phones: Annotated[list[PhoneBody], Field(max_length=20)]
+    emails: Annotated[list[EmailBody], Field(max_length=20)]
+
+
+EMAIL_NOT_SUPPORTED = "Email is not supported as a preferred contact."
+
+
+def _is_not_email(text: str) -> str:
+    if "@" in text:
+        raise ValueError(EMAIL_NOT_SUPPORTED)
+    return text
+
+
+class PreferredContactBody(Received):
+    """The phone on file that staff prefer."""
+
+    phone_number: Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(_is_not_email)]
+
+
+class DoNotContactBody(Received):
+    """Whether automations are stopped."""
+
+    enabled: bool
+    note: Note | None = None
+
+
+class SmsConsentBody(Received):
+    """An opt-out that staff record for a patient."""
+
+    phone_number: PhoneText
+    line: Id
+    status: Literal["opted_out"]
+    note: Note | None = None
+
+
+class PhoneAnswer(Answered):
+    """A phone on file, as staff see it."""
+
+    number: str
+    line_type: LineType
+    status: Status
+    display: Literal["TEXT", "CALL"]
+
+
+class EmailAnswer(Answered):
+    """An email address on file."""
+
+    address: str
+    status: Status
+
+
+class PreferredContactAnswer(Answered):
+    """The phone that staff prefer; dormant when it has left the file."""
+
+    number: str
+    display: Literal["TEXT", "CALL"]
+    on_file: bool
+
+
+class ConsentAnswer(Answered):
+    """The consent in force for a phone number and a line, and where it came from."""
+
+    phone_number: str
+    line: str
+    status: ConsentStatus
+    source: ConsentSource
+    recorded_at: Time
+
+
+class SmsConsentAnswer(Answered):
+    """SMS consent in words, and where something was recorded."""
+
+    status: str
+    numbers: list[ConsentAnswer]
+
+
+class Facesheet(Answered):
+    """One patient: contact info, preferred contact, do not contact, SMS consent."""
+
+    practice_id: str
+    patient_id: str
+    version: int
+    phones: list[PhoneAnswer]
+    emails: list[EmailAnswer]
+    preferred_contact: PreferredContactAnswer | None
+    do_not_contact: bool
+    sms_consent: SmsConsentAnswer
+    updated_at: Time
+    updated_by: str
+
+
+class Change(Answered):
+    """One change of a patient: who, when, what, from what to what."""
+
+    version: int
+    at: Time
+    by: str
+    what: Literal["contact_info", "preferred_contact", "do_not_contact"]
+    old: object
+    new: object
+    note: OnlyIfGiven = None
+
+
+class ChangeList(Answered):
+    """A page of changes, newest first."""
+
+    items: list[Change]
+    next: str | None
+
+
+class SearchBody(Received):
+    """Exactly one of the two."""
+
+    phone_number: PhoneText | None = None
+    patient_id: Id | None = None
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        if (self.phone_number is None) == (self.patient_id is None):
+            raise ValueError("give phone_number or patient_id, and only one of them")
+        return self
+
+
+class Found(Answered):
+    """A patient who was found."""
+
+    patient_id: str
+
+
+class FoundList(Answered):
+    """A page of patients."""
+
+    items: list[Found]
+    next: str | None
+
+
+# --- routing ------------------------------------------------------------------------------------------------------
+
+
+class MessageBody(Received):
+    """A message to be routed; `line` left out is the default line, `phone_number` is the phone staff chose (manual)."""
+
+    message_class: Annotated[MessageClass, Field(alias="class")]
+    channels: Annotated[list[Channel], Field(min_length=1, max_length=3)]
+    line: Id | None = None
+    phone_number: PhoneText | None = None
+
+    @field_validator("channels")
+    @classmethod
+    def _channels_differ(cls, channels: list[Channel]) -> list[Channel]:
+        if len(set(channels)) < len(channels):
+            raise ValueError("each channel is named once")
+        return channels
+
+    @model_validator(mode="after")
+    def _manual_is_one_channel(self) -> Self:
+        if self.message_class == "manual" and len(self.channels) != 1:
+            raise ValueError("a manual message has exactly one channel")
+        if self.phone_number is not None and (self.message_class != "manual" or self.channels == ["email"]):
+            raise ValueError("phone_number is for a manual text or call")
+        return self
+
+
+class FactsPhoneBody(Received):
+    """A phone, as routing sees it."""
+
+    number: PhoneText
+    line_type: LineType = "unknown"
+    status: Status = "valid"
+
+
+class FactsEmailBody(Received):
+    """An email address, as routing sees it."""
+
+    address: AddressText
+    status: Status = "valid"
+
+
+class FactsConsentBody(Received):
+    """The consent recorded for a phone number and a line."""
+
+    phone_number: PhoneText
+    line: Id
+    status: ConsentStatus
+
+
+class FactsBody(Received):
+    """The facts of a patient who need not be stored."""
+
+    phones: Annotated[list[FactsPhoneBody], Field(max_length=20)] = []
+    emails: Annotated[list[FactsEmailBody], Field(max_length=20)] = []
+    preferred_contact: Annotated[PhoneText, AfterValidator(_is_not_email)] | None = None
+    do_not_contact: bool = False
+    sms_consent: Annotated[list[FactsConsentBody], Field(max_length=400)] = []
+
+    @field_validator("sms_consent")
+    @classmethod
+    def _consent_is_said_once(cls, consents: list[FactsConsentBody]) -> list[FactsConsentBody]:
+        if len({(consent.phone_number, consent.line) for consent in consents}) < len(consents):
+            raise ValueError("each phone number and line has one consent")
+        return consents
+
+
+class ChangesBody(Received):
+    """What would be if: preferences that replace the stored ones."""
+
+    preferred_contact: Annotated[PhoneText, AfterValidator(_is_not_email)] | None = None
+    do_not_contact: bool = False
+
+
+class EvaluateBody(Received):
+    """Messages for a stored patient or given facts; `policy` replaces the practice's, `changes` stored preferences."""
+
+    message: MessageBody | None = None
+    messages: Annotated[list[MessageBody], Field(min_length=1, max_length=50)] | None = None
+    patient_id: Id | None = None
+    patient: FactsBody | None = None
+    policy: PolicyFlags | None = None
+    changes: ChangesBody | None = None
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        if (self.message is None) == (self.messages is None):
+            raise ValueError("give message or messages, and only one of them")
+        if (self.patient_id is None) == (self.patient is None):
+            raise ValueError("give patient_id or patient, and only one of them")
+        if self.changes is not None and self.patient is not None:
+            raise ValueError("changes are for a stored patient; put them into patient")
+        return self
+
+
+class StepAnswer(Answered):
+    """One rule that was tried, and why it fired or did not."""
+
+    rule: Rule
+    channel: Channel | None
+    phone: str | None
+    fired: bool
+    reason: Reason
+
+
+class MessageAnswer(Answered):
+    """The message that was routed."""
+
+    message_class: Annotated[MessageClass, Field(alias="class")]
+    channels: list[Channel]
+    line: str
+    phone_number: OnlyIfGiven = None
+
+
+class FactsPhoneAnswer(Answered):
+    """A phone, as routing saw it."""
+
+    number: str
+    line_type: LineType
+    status: Status
+
+
+class FactsConsentAnswer(Answered):
+    """A consent, as routing saw it."""
+
+    phone_number: str
+    line: str
+    status: ConsentStatus
+
+
+class FactsAnswer(Answered):
+    """The facts that were read, in the form that evaluate accepts."""
+
+    phones: list[FactsPhoneAnswer]
+    emails: list[EmailAnswer]
+    preferred_contact: str | None
+    do_not_contact: bool
+    sms_consent: list[FactsConsentAnswer]
+
+
+class DecisionAnswer(Answered):
+    """Whether, where and how one message goes to one patient, and why; enough to replay it."""
+
+    outcome: Literal["deliver", "suppress"]
+    channel: Channel | None
+    destination: str | None
+    reason: Reason
+    rule: Rule | None
+    explanation: str
+    steps: list[StepAnswer]
+    message: MessageAnswer
+    policy: PolicyFlags
+    facts: FactsAnswer
+
+
+class DecisionList(Answered):
+    """The decisions of many messages, in their order."""
+
+    decisions: list[DecisionAnswer]
+
+
+class RecordedDecision(DecisionAnswer):
+    """A decision that was taken for a message, with where the message stands."""
+
+    message_id: str
+    decided_at: Time
+    state: Literal["suppressed", "handed_over"]
+
+
+class RecordedDecisionList(Answered):
+    """A page of decisions, newest first."""
+
+    items: list[RecordedDecision]
+    next: str | None
+
+
+class ManualMessageBody(Received):
+    """A message that staff write; `phone_number` is one on file, for a text or call, `subject` for an email."""
+
+    channel: Channel
+    line: Id | None = None
+    body: Body
+    subject: Subject | None = None
+    phone_number: PhoneText | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_channel(self) -> Self:
+        _limited(self.channel, self.body)
+        if (self.subject is not None) != (self.channel == "email"):
+            raise ValueError("an email has a subject, a text or call has none")
+        if self.phone_number is not None and self.channel == "email":
+            raise ValueError("phone_number is for a text or call")
+        return self
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+class FieldError(Answered):
+    """What is wrong with one field; never its value."""
+
+    loc: list[str | int]
+    type: str
+    msg: str
+
+
+class Problem(Answered):
+    """A problem document of RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = None

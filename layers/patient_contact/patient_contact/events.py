@@ -1,0 +1,99 @@
+"""The events that come in and go out: names, contracts, limits, each spelled once.
+
+Shapes: imports the pure half and the API's shapes. `template.yaml` is held against these names by a test.
+"""
+
+import json
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+
+from patient_contact.api import Id, Messages, OccurrenceId
+
+SOURCE_AUTOMATIONS = "patient-contact.automations"
+SOURCE_ROUTING = "patient-contact.routing"
+SOURCE_PREFERENCES = "patient-contact.preferences"
+
+AUTOMATION_TRIGGERED = "AutomationTriggered"
+MESSAGE_ROUTED = "MessageRouted"
+MESSAGE_SUPPRESSED = "MessageSuppressed"
+PREFERENCES_CHANGED = "PreferencesChanged"
+SMS_CONSENT_CHANGED = "SmsConsentChanged"
+
+# A message is received at most this often; on the last receive the function dead-letters it itself, with the reason.
+MAX_RECEIVES = 5
+AUTOMATION_BATCH = 100
+STREAM_BATCH = 100
+
+# Claims outlive every event that may be accepted, so that no replay sends a second message.
+MAX_EVENT_AGE_DAYS = 14
+MIN_RETENTION_DAYS = 396
+# An event's time is its sender's; one from further ahead than clocks differ would be young for too long.
+MAX_CLOCK_SKEW = timedelta(days=1)
+
+
+class Refused(Exception):
+    """An event can never be handled; `reason` says why, in codes and field names, never values."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AutomationTriggered(BaseModel):
+    """The detail of an `AutomationTriggered` event: one occurrence of an automation for one patient."""
+
+    # Strict to the letter; JSON has no times, so `send_before` is read from its ISO 8601 text.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1]
+    practice_id: Id
+    patient_id: Id
+    automation_id: Id
+    occurrence_id: OccurrenceId
+    context: dict[StrictStr, StrictStr | StrictInt | StrictFloat] = {}
+    messages: Messages | None = None
+    send_before: AwareDatetime | None = None
+
+    @property
+    def message_id(self) -> str:
+        """The one message of this occurrence."""
+        return f"automation:{self.automation_id}:{self.occurrence_id}"
+
+
+class BusEvent(BaseModel):
+    """The EventBridge envelope, as far as we read it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    time: AwareDatetime
+    detail_type: Annotated[str, Field(alias="detail-type")]
+    detail: dict[str, Any]
+
+
+def accept_trigger(body: str, now: datetime) -> AutomationTriggered:
+    """Read an SQS record's body as an `AutomationTriggered` event; raise Refused for what is none."""
+    try:
+        event = BusEvent.model_validate(json.loads(body))
+    except ValidationError as error:
+        raise Refused(f"invalid event: {_fields(error, BusEvent)}") from None
+    except (ValueError, RecursionError):
+        raise Refused("invalid event: not JSON") from None
+    if event.detail_type != AUTOMATION_TRIGGERED:
+        raise Refused("unknown detail-type")
+    if event.time < now - timedelta(days=MAX_EVENT_AGE_DAYS):
+        raise Refused(f"older than {MAX_EVENT_AGE_DAYS} days")
+    if event.time > now + MAX_CLOCK_SKEW:
+        raise Refused("from the future")
+    try:
+        return AutomationTriggered.model_validate(event.detail)
+    except ValidationError as error:
+        raise Refused(f"invalid detail: {_fields(error, AutomationTriggered)}") from None
+
+
+def _fields(error: ValidationError, model: type[BaseModel]) -> str:
+    """Name the fields that an error is about; a name that is not ours may itself be data, and is not repeated."""
+    ours = {field.alias or name for name, field in model.model_fields.items()}
+    names = {str(part["loc"][0]) if part["loc"] else "all of it" for part in error.errors(include_input=False)}
+    return ", ".join(sorted(name if name in ours | {"all of it"} else "unknown field" for name in names))
