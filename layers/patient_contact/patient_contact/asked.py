@@ -1,0 +1,97 @@
+"""What a request asks for, held against the practice and the patient: lines that exist, phones that are on file.
+
+I/O only where it says `read`. Raises `Invalid` with the place of the field, never its value.
+"""
+
+from dataclasses import replace
+
+from patient_contact import api, http, practices
+from patient_contact.contact_info import e164, emails_on_file, phones_on_file
+from patient_contact.facesheet import Practice
+from patient_contact.facts import Consent, Facts, Message, Phone, Policy
+
+Loc = tuple[str | int, ...]
+
+
+def practice(practice_id: str) -> Practice:
+    """Read the practice; raise Unknown when there is none."""
+    found = practices.read(practice_id)
+    if found is None:
+        raise http.Unknown("practice")
+    return found
+
+
+def line(of: Practice, asked_for: str | None, loc: Loc) -> str:
+    """Give the line asked for, or the default line."""
+    if asked_for is None:
+        return of.default_line
+    if not of.has_line(asked_for):
+        raise http.Invalid(loc, "unknown_line", "the practice has no such line")
+    return asked_for
+
+
+def number(text: str, of: Practice, loc: Loc) -> str:
+    """Give a phone number in E.164."""
+    normalised = e164(text, of.default_country)
+    if normalised is None:
+        raise http.Invalid(loc, "not_a_number", "not a valid phone number")
+    return normalised
+
+
+def phone_on_file(phones: tuple[Phone, ...], text: str, of: Practice, loc: Loc) -> str:
+    """Give a number as it is on file, however it was written."""
+    candidates = (text, e164(text, of.default_country))
+    for phone in phones:
+        if phone.number in candidates:
+            return phone.number
+    raise http.Invalid(loc, "not_on_file", "this phone is not on the patient's file")
+
+
+def policy(body: api.PolicyFlags | None) -> Policy | None:
+    """Give the policy asked for, if any."""
+    return None if body is None else Policy(**body.model_dump())
+
+
+def message(body: api.MessageBody, facts: Facts, of: Practice, loc: Loc) -> Message:
+    """Give the message to be routed."""
+    on_line = line(of, body.line, (*loc, "line"))
+    chosen = body.phone_number
+    if chosen is not None:
+        chosen = phone_on_file(facts.phones, chosen, of, (*loc, "phone_number"))
+    return Message(body.message_class, frozenset(body.channels), on_line, chosen)
+
+
+def facts(body: api.FactsBody, of: Practice) -> Facts:
+    """Give the facts of a patient who is not stored, normalised as contact info is."""
+    phones = phones_on_file(
+        ((phone.number, phone.line_type, phone.status) for phone in body.phones), of.default_country
+    )
+    emails = emails_on_file((email.address, email.status) for email in body.emails)
+    consents = tuple(
+        Consent(_as_on_file(consent.phone_number, of), consent.line, consent.status) for consent in body.sms_consent
+    )
+    if len({(consent.phone_number, consent.line) for consent in consents}) < len(consents):
+        raise http.Invalid(
+            ("body", "patient", "sms_consent"), "duplicate", "each phone number and line has one consent"
+        )
+    preferred = body.preferred_contact
+    return Facts(phones, emails, preferred and _as_on_file(preferred, of), body.do_not_contact, consents)
+
+
+def changed(stored: Facts, changes: api.ChangesBody | None, of: Practice) -> Facts:
+    """Give the facts as they would be with these preferences."""
+    if changes is None:
+        return stored
+    result = stored
+    if "preferred_contact" in changes.model_fields_set:
+        preferred = changes.preferred_contact
+        if preferred is not None:
+            preferred = phone_on_file(stored.phones, preferred, of, ("body", "changes", "preferred_contact"))
+        result = replace(result, preferred_contact=preferred)
+    if "do_not_contact" in changes.model_fields_set:
+        result = replace(result, do_not_contact=changes.do_not_contact)
+    return result
+
+
+def _as_on_file(text: str, of: Practice) -> str:
+    return e164(text, of.default_country) or text

@@ -1,0 +1,148 @@
+"""Decisions, as they are kept: claimed once per (patient, message id), read back, listed.
+
+I/O. The claim is one conditional put: the first wins, and a repeat answers with the first.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from patient_contact import clock, decision_data, table
+from patient_contact.content import Content
+from patient_contact.facts import Channel
+from patient_contact.routing import Decision
+
+# Content up to this size lies in the decision; larger content has an item of its own.
+INLINE_BYTES = 1024
+CONTENT_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decision that was taken for a message: when, where the message stands, and what asked for it."""
+
+    message_id: str
+    decided_at: str
+    state: str
+    decision: Decision
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A message to be decided for one patient: its content, and how long it may wait to be sent.
+
+    `request` is a digest of what asked for it, by which a repeat is told from a misuse of the same id.
+    """
+
+    practice_id: str
+    patient_id: str
+    message_id: str
+    content: Content
+    send_before: datetime | None = None
+    request: str | None = None
+
+
+def claim(
+    order: Order, decide: Callable[[frozenset[Channel]], Decision], now: datetime, retention_days: int
+) -> tuple[Recorded, bool]:
+    """Decide by `decide(channels)` and claim the message: the decision that stands, and whether it is this one.
+
+    A decision to deliver keeps the content beside it, so that whatever is published later is what was decided on.
+    """
+    pk = table.patient_pk(order.practice_id, order.patient_id)
+    decision = decide(order.content.channels)
+    content: dict[str, Any] = {}
+    if decision.outcome == "deliver":
+        messages = order.content.as_messages()
+        if len(json.dumps(messages, ensure_ascii=False).encode()) <= INLINE_BYTES:
+            content = {"content": messages}
+        else:
+            kept = _keep_content(pk, order, messages, now)
+            if kept.keys() != messages.keys():
+                # Another delivery of this message came first with other channels: its content is what will go out.
+                decision = decide(frozenset(channel for channel in order.content.channels if channel in kept))
+    at = clock.iso(now)
+    item = {
+        "PK": pk,
+        "SK": f"DECISION#{order.message_id}",
+        "at": at,
+        **decision_data.to_data(decision),
+        "state": "handed_over" if decision.outcome == "deliver" else "suppressed",
+        "sender": "practice",
+        **content,
+        **({} if order.request is None else {"request": order.request}),
+        **({} if order.send_before is None else {"send_before": clock.iso(order.send_before)}),
+        "expires_at": _epoch(now + timedelta(days=retention_days)),
+    }
+    first = table.put_if_absent(item)
+    return _recorded(item if first is None else first), first is None
+
+
+def _keep_content(pk: str, order: Order, messages: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
+    """Keep content that is too large for the decision, once: give what is kept, which may be an earlier delivery's."""
+    item = {
+        "PK": pk,
+        "SK": f"CONTENT#{order.message_id}",
+        "messages": messages,
+        "expires_at": _epoch(now + timedelta(days=CONTENT_DAYS)),
+    }
+    first = table.put_if_absent(item)
+    return messages if first is None else first["messages"]
+
+
+def content_of(item: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give the rendered content of a stored decision, from the decision or from beside it; None when it has expired."""
+    if "content" in item:
+        return dict(item["content"])
+    kept = table.get((item["PK"], "CONTENT#" + item["SK"].partition("#")[2]))
+    return None if kept is None else dict(kept["messages"])
+
+
+def read(practice_id: str, patient_id: str, message_id: str) -> Recorded | None:
+    """Read the decision taken for a message, strongly consistent."""
+    item = table.get((table.patient_pk(practice_id, patient_id), f"DECISION#{message_id}"))
+    return None if item is None else _recorded(item)
+
+
+def list_newest(practice_id: str, patient_id: str, limit: int, after: str | None) -> tuple[list[Recorded], str | None]:
+    """Give a page of a patient's decisions, newest first, and the place (time and message id) to go on after."""
+    pk = table.patient_pk(practice_id, patient_id)
+    start = None
+    if after is not None:
+        at, _, message_id = after.partition(" ")
+        start = (at, f"DECISION#{message_id}")
+    keys, more = table.newest_keys(pk, "DECISION#", limit=limit, after=start)
+    found = table.batch_get((pk, sk) for _, sk in keys)
+    if found.unread:
+        raise table.TableUnavailable("decisions left unread")
+    # A decision may expire between the index and the read.
+    page = [_recorded(found.items[pk, sk]) for _, sk in keys if (pk, sk) in found.items]
+    last = f"{keys[-1][0]} {keys[-1][1].partition('#')[2]}" if more else None
+    return page, last
+
+
+def _epoch(time: datetime) -> int:
+    return int(time.timestamp())
+
+
+def _recorded(item: Mapping[str, Any]) -> Recorded:
+    return Recorded(
+        item["SK"].partition("#")[2],
+        item["at"],
+        item["state"],
+        decision_data.from_data(item),
+        item.get("request"),
+    )
+
+
+def answer(recorded: Recorded) -> dict[str, Any]:
+    """Give a recorded decision in the form of the API."""
+    return {
+        **decision_data.answer(recorded.decision),
+        "message_id": recorded.message_id,
+        "decided_at": recorded.decided_at,
+        "state": recorded.state,
+    }

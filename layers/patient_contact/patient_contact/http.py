@@ -1,0 +1,272 @@
+"""What all HTTP functions share: the practice check, bodies, cursors, problem documents, audit lines.
+
+I/O. A handler module makes its `app` here, declares its routes, and serves events through `serve`.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from patient_contact import api, log, patients
+from patient_contact.practices import LineInUse, LineTaken
+from patient_contact.table import TableUnavailable
+
+MAX_BODY = 256 * 1024
+
+PATH = "/v1/practices/<practice_id>"
+PROBLEM_JSON = "application/problem+json"
+JSON = "application/json"
+
+PracticeId = Annotated[str, Path(pattern=api.ID_PATTERN)]
+PatientId = Annotated[str, Path(pattern=api.ID_PATTERN)]
+AutomationId = Annotated[str, Path(pattern=api.ID_PATTERN)]
+MessageId = Annotated[str, Path(pattern=api.MESSAGE_ID_PATTERN)]
+IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=200)]
+Limit = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[str | None, Query(max_length=2_000)]
+
+PATH_IDS = {
+    "practice_id": re.compile(api.ID_PATTERN),
+    "patient_id": re.compile(api.ID_PATTERN),
+    "automation_id": re.compile(api.ID_PATTERN),
+    "message_id": re.compile(api.MESSAGE_ID_PATTERN),
+}
+
+# A place in a list: an id, a version, or a decision's time and message id.
+PLACE = re.compile(r"[A-Za-z0-9._~: -]{1,500}")
+
+Event = dict[str, Any]
+
+
+class Unknown(Exception):
+    """There is no such practice, patient, automation or decision; `what` names the kind."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class Invalid(Exception):
+    """A field is well-formed and yet cannot be accepted; `message` says why, never with the value."""
+
+    def __init__(self, loc: tuple[str | int, ...], kind: str, message: str) -> None:
+        super().__init__(message)
+        self.error = {"loc": list(loc), "type": kind, "msg": message}
+
+
+class Malformed(Exception):
+    """The body is not JSON in UTF-8, or not base64 where it should be."""
+
+
+def resolver() -> APIGatewayHttpResolver:
+    """Make a function's app: requests and answers are validated against the handlers' types."""
+    app = APIGatewayHttpResolver(enable_validation=True, response_validation_error_http_code=500)
+    app.exception_handler(RequestValidationError)(_refuse_fields)
+    return app
+
+
+def problems(*statuses: int) -> dict[int, Any]:
+    """Document the problem documents that a route may answer, beside those that every route may."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {PROBLEM_JSON: {"model": api.Problem}},
+        }
+        for status in sorted({403, 422, 500, 503, *statuses})
+    }
+
+
+def needs(scope: str) -> list[dict[str, list[str]]]:
+    """Document the scope that API Gateway demands for a route."""
+    return [{"jwt": [scope]}]
+
+
+def serve(app: APIGatewayHttpResolver, event: Event, context: LambdaContext, logger: Logger) -> Event:
+    """Answer one request: check its size, practice and ids, read its body, run its route, and log the audit line."""
+    claims = event.get("requestContext", {}).get("authorizer", {}).get("jwt", {}).get("claims", {})
+    parameters = event.get("pathParameters") or {}
+    practice_id = parameters.get("practice_id", "")
+    patient_ids: list[str] = []
+    app.context["patient_ids"] = patient_ids
+    try:
+        if _too_large(event):
+            answer = problem(413, "too-large", f"A body has at most {MAX_BODY // 1024} KB.")
+        elif practice_id not in practices_of(claims):
+            answer = problem(403, "other-practice", "The token is not for this practice.")
+            practice_id = ""
+        else:
+            _check_ids(parameters)
+            patient_ids += [parameters["patient_id"]] if "patient_id" in parameters else []
+            answer = app.resolve(_with_text_body(event), context)
+    except Exception as error:  # noqa: BLE001 - whatever it is becomes an answer
+        answer = _problem_of(error)
+        if answer["statusCode"] >= 500:
+            log.failure(logger, "request failed", error)
+    log.audit(
+        logger,
+        sub=claims.get("sub", ""),
+        practice_id=practice_id,
+        route=event.get("routeKey", ""),
+        status=answer["statusCode"],
+        patients=patient_ids,
+    )
+    return answer
+
+
+def note_patients(app: APIGatewayHttpResolver, patient_ids: Iterable[str]) -> None:
+    """Name the patients that an answer is about and its path does not say, for the audit line."""
+    app.context["patient_ids"].extend(patient_ids)
+
+
+def practices_of(claims: Mapping[str, Any]) -> set[str]:
+    """Read the practices that a token is for; a list claim arrives from API Gateway as `[a b]`."""
+    return set(re.split(r"[\s,]+", str(claims.get("practice_ids", "")).strip("[] "))) - {""}
+
+
+def subject(app: APIGatewayHttpResolver) -> str:
+    """Give the token's `sub`: who is asking."""
+    return str(app.current_event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"])
+
+
+def answer(body: object, status: int = 200, *, etag: str | None = None, location: str | None = None) -> Response[Any]:
+    """Answer JSON, with the entity tag that a write may be made conditional on."""
+    headers: dict[str, Any] = {"Cache-Control": "no-store"}
+    if etag is not None:
+        headers["ETag"] = etag
+    if location is not None:
+        headers["Location"] = location
+    return Response(status_code=status, content_type=JSON, body=body, headers=headers)
+
+
+def next_page(items: Iterable[object], place: str | None) -> Response[Any]:
+    """Answer a page of a list, with an opaque cursor to go on from `place`. What list it is stays in the path."""
+    cursor = None if place is None else base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    return answer({"items": list(items), "next": cursor})
+
+
+def place(cursor_text: str | None) -> str | None:
+    """Read a cursor back; raise Invalid for one that we did not give."""
+    if cursor_text is None:
+        return None
+    try:
+        padded = cursor_text + "=" * (-len(cursor_text) % 4)
+        position = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        position = ""
+    if not PLACE.fullmatch(position):
+        raise Invalid(("query", "cursor"), "cursor", "not a cursor that this list has given")
+    return position
+
+
+def problem(
+    status: int, slug: str, detail: str, *, errors: list[dict[str, Any]] | None = None, retry_after: int | None = None
+) -> Event:
+    """Give a problem document (RFC 9457) as a Lambda answer."""
+    body: dict[str, Any] = {
+        "type": f"urn:patient-contact:problem:{slug}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors is not None:
+        body["errors"] = errors
+    headers = {"Content-Type": PROBLEM_JSON, "Cache-Control": "no-store"}
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    return {
+        "statusCode": status,
+        "headers": headers,
+        "body": json.dumps(body),
+        "isBase64Encoded": False,
+        "cookies": [],
+    }
+
+
+def _problem_of(error: Exception) -> Event:
+    """The one place where errors become statuses."""
+    match error:
+        case Malformed():
+            return problem(400, "malformed", str(error))
+        case Invalid():
+            return problem(422, "invalid", str(error), errors=[error.error])
+        case Unknown():
+            return problem(404, f"unknown-{error.what}", f"There is no such {error.what}.")
+        case patients.UnknownPatient():
+            return problem(404, "unknown-patient", "There is no such patient.")
+        case patients.StaleVersion():
+            return problem(412, "stale-version", "The patient has changed since: read the facesheet again.")
+        case LineTaken():
+            return problem(409, "line-taken", "A line's number belongs to another practice.")
+        case LineInUse():
+            return problem(
+                409,
+                "line-in-use",
+                "A line that has recorded consent, or that an automation names, cannot be removed or renumbered.",
+            )
+        case TableUnavailable():
+            return problem(503, "busy", "The table is busy. Nothing was lost: try again.", retry_after=1)
+    return problem(500, "error", "Something failed on our side. It is logged, without your data.")
+
+
+def _refuse_fields(error: RequestValidationError) -> Response[Any]:
+    errors = [
+        {"loc": list(part["loc"]), "type": part["type"], "msg": part["msg"].removeprefix("Value error, ")}
+        for part in error.errors()
+    ]
+    detail = errors[0]["msg"] if len(errors) == 1 else f"{len(errors)} fields are not accepted."
+    answered = problem(422, "invalid", detail, errors=errors)
+    return Response(
+        status_code=422,
+        content_type=PROBLEM_JSON,
+        body=answered["body"],
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _too_large(event: Event) -> bool:
+    body = event.get("body") or ""
+    size = (
+        len(body) * 3 // 4 - body[-2:].count("=")
+        if event.get("isBase64Encoded")
+        else len(body.encode("utf-8", "replace"))
+    )
+    return size > MAX_BODY
+
+
+def _check_ids(parameters: Mapping[str, str]) -> None:
+    """Refuse ids that are none here, before the router can take them for unknown paths."""
+    for name, pattern in PATH_IDS.items():
+        if name in parameters and not pattern.fullmatch(parameters[name]):
+            message = "1 to 128 of the characters A-Z a-z 0-9 . _ ~ - (a message id also :)"
+            raise Invalid(("path", name), "string_pattern_mismatch", message)
+
+
+def _with_text_body(event: Event) -> Event:
+    """Give the event with its body as JSON text; we speak JSON whatever the content type says."""
+    body = event.get("body")
+    if not body:
+        return event
+    try:
+        if event.get("isBase64Encoded"):
+            body = base64.b64decode(body, validate=True).decode()
+        parsed = json.loads(body)
+    except binascii.Error:
+        raise Malformed("The body is not valid base64.") from None
+    except UnicodeDecodeError:
+        raise Malformed("The body is not UTF-8.") from None
+    except (ValueError, RecursionError):
+        raise Malformed("The body is not valid JSON.") from None
+    if not isinstance(parsed, dict):
+        raise Invalid(("body",), "dict_type", "the body is a JSON object")
+    headers = {**event.get("headers", {}), "content-type": JSON}
+    return {**event, "body": body, "isBase64Encoded": False, "headers": headers}

@@ -1,0 +1,45 @@
+"""What is logged and counted: structured, and never a patient's id, number, address or words.
+
+I/O.
+"""
+
+import hashlib
+import hmac
+import traceback
+from collections.abc import Iterable
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+from patient_contact import settings
+
+NAMESPACE = "PatientContact"
+
+
+def failure(logger: Logger, message: str, error: BaseException) -> None:
+    """Log what failed and where: the error's type and the lines it came through, not its words, which may be PHI."""
+    frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-8:]]
+    logger.error(message, error_type=type(error).__name__, frames=frames)
+
+
+def audit(logger: Logger, *, sub: str, practice_id: str, route: str, status: int, patients: Iterable[str]) -> None:
+    """Log who did what to whom; patients are keyed hashes, so that an auditor can look for one they know."""
+    hashes = [patient_hash(practice_id, patient_id) for patient_id in patients]
+    logger.info("audit", sub=sub, practice_id=practice_id, route=route, status=status, patients=hashes)
+
+
+def patient_hash(practice_id: str, patient_id: str) -> str:
+    """Give the keyed hash (HMAC-SHA-256) of a patient of a practice, under which audit lines speak of them."""
+    return hmac.new(settings.audit_key(), f"{practice_id}/{patient_id}".encode(), hashlib.sha256).hexdigest()
+
+
+def count(metric: str, service: str, reason: str) -> None:
+    """Count one suppressed message or dead-lettered event by its reason."""
+    with single_metric(
+        name=metric,
+        unit=MetricUnit.Count,
+        value=1,
+        namespace=NAMESPACE,
+        default_dimensions={"service": service, "reason": reason},
+    ):
+        pass

@@ -1,0 +1,261 @@
+"""Patients and phone numbers, as they are kept: contact info, preferences, changes, who shares a number.
+
+I/O. State and its change record are written in one transaction, conditional on the version that was read.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from patient_contact import clock, table
+from patient_contact.facesheet import ConsentRecord, Number, Patient
+from patient_contact.facts import Email, Phone
+
+# Without If-Match a conflict is tried again for so long, in seconds.
+PATIENCE = 20.0
+
+What = Literal["contact_info", "preferred_contact", "do_not_contact"]
+
+_E164 = re.compile(r"\+[1-9][0-9]{4,14}")
+_SHARED = "PATIENT#"
+
+
+class UnknownPatient(Exception):
+    """The practice has no such patient."""
+
+
+class StaleVersion(Exception):
+    """The patient has changed since the version that the caller read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes a patient (`sub`), under which version they last saw (`If-Match`, None: any)."""
+
+    sub: str
+    if_match: str | None = None
+
+
+def etag(patient: Patient) -> str:
+    """The patient's version as an entity tag."""
+    return f'"{patient.version}"'
+
+
+def read(practice_id: str, patient_id: str) -> Patient | None:
+    """Read a patient, strongly consistent."""
+    item = table.get((table.patient_pk(practice_id, patient_id), "PATIENT"))
+    return None if item is None else _patient(item)
+
+
+def read_numbers(practice_id: str, patient: Patient) -> dict[str, Number]:
+    """Read what is known of the patient's phone numbers, strongly consistent; raise TableUnavailable when it cannot."""
+    keys = _number_keys(practice_id, [patient])
+    found = table.batch_get(keys)
+    if found.unread:
+        raise table.TableUnavailable("numbers left unread")
+    return {key[0].rpartition("#")[2]: _number(item) for key, item in found.items.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A patient with what is known of their numbers."""
+
+    patient: Patient
+    numbers: Mapping[str, Number]
+
+
+Found = Gathered | table.TableUnavailable | None
+
+
+def gather(patients: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Found]:
+    """Read many (practice id, patient id) with their numbers, strongly consistent, in two rounds of batch reads.
+
+    A patient who does not exist is None. One who could not be read now is a TableUnavailable, alone: it is never taken
+    for one who does not exist.
+    """
+    unavailable = table.TableUnavailable("left unread")
+    wanted = {(table.patient_pk(*ids), "PATIENT"): ids for ids in patients}
+    found = table.batch_get(wanted)
+    files = {wanted[key]: _patient(item) for key, item in found.items.items()}
+    number_keys = {ids: _number_keys(ids[0], [patient]) for ids, patient in files.items()}
+    numbers = table.batch_get(key for keys in number_keys.values() for key in keys)
+
+    answer: dict[tuple[str, str], Found] = {}
+    for key, ids in wanted.items():
+        if key in found.unread or numbers.unread.intersection(number_keys.get(ids, [])):
+            answer[ids] = unavailable
+        elif ids not in files:
+            answer[ids] = None
+        else:
+            known = {
+                key[0].rpartition("#")[2]: _number(numbers.items[key])
+                for key in number_keys[ids]
+                if key in numbers.items
+            }
+            answer[ids] = Gathered(files[ids], known)
+    return answer
+
+
+def change(
+    practice_id: str,
+    patient_id: str,
+    what: What,
+    edit: Callable[[Patient | None], Patient],
+    actor: Actor,
+    note: str | None = None,
+) -> Patient:
+    """Change a patient by `edit` and record who changed what from what to what; give the patient as they now are.
+
+    `edit` is pure and may run again on a newer patient. When it gives back the very same one, nothing is recorded.
+    Raises StaleVersion, what `edit` raises, and TableUnavailable when others kept writing for 20 s.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        before = read(practice_id, patient_id)
+        expect_version(before, actor.if_match)
+        edited = edit(before)
+        if edited is before:
+            return edited
+        after = replace(
+            edited,
+            version=1 if before is None else before.version + 1,
+            updated_at=clock.iso(clock.now()),
+            updated_by=actor.sub,
+        )
+        try:
+            table.transact(_writes(before, after, what, note))
+        except (table.ConditionFailed, table.Contended):
+            table.contend_again(deadline)
+        else:
+            return after
+
+
+def new_patient(practice_id: str, patient_id: str) -> Patient:
+    """A patient of whom nothing is on file yet."""
+    return Patient(
+        practice_id, patient_id, 0, (), (), preferred_contact=None, do_not_contact=False, updated_at="", updated_by=""
+    )
+
+
+def expect_version(patient: Patient | None, if_match: str | None) -> None:
+    """Hold an If-Match header, if there is one, against the patient; raise StaleVersion when it is another's."""
+    if if_match is None:
+        return
+    tags = [tag.strip() for tag in if_match.split(",")]
+    if patient is None or not ("*" in tags or etag(patient) in tags):
+        raise StaleVersion
+
+
+def _writes(before: Patient | None, after: Patient, what: What, note: str | None) -> list[table.Item]:
+    pk = table.patient_pk(after.practice_id, after.patient_id)
+    patient = {
+        "PK": pk,
+        "SK": "PATIENT",
+        "phones": [asdict(phone) for phone in after.phones],
+        "emails": [asdict(email) for email in after.emails],
+        "preferred_contact": after.preferred_contact,
+        "do_not_contact": after.do_not_contact,
+        "version": after.version,
+        "updated_at": after.updated_at,
+        "updated_by": after.updated_by,
+    }
+    record = {
+        "PK": pk,
+        "SK": f"CHANGE#{after.version:010}",
+        "at": after.updated_at,
+        "version": after.version,
+        "by": after.updated_by,
+        "what": what,
+        "old": None if before is None else _aspect(before, what),
+        "new": _aspect(after, what),
+        **({} if note is None else {"note": note}),
+    }
+    condition: dict[str, Any] = (
+        {"condition": "attribute_not_exists(PK)"}
+        if before is None
+        else {"condition": "version = :before", "before": before.version}
+    )
+    had = _numbers([] if before is None else [before])
+    has = _numbers([after])
+    shares = [
+        table.put_op({"PK": table.number_pk(after.practice_id, number), "SK": _SHARED + after.patient_id})
+        for number in has
+        if number not in had
+    ]
+    leaves = [
+        table.delete_op((table.number_pk(after.practice_id, number), _SHARED + after.patient_id))
+        for number in had
+        if number not in has
+    ]
+    return [
+        table.put_op(patient, **condition),
+        table.put_op(record, "attribute_not_exists(PK)"),
+        *shares,
+        *leaves,
+    ]
+
+
+def _aspect(patient: Patient, what: What) -> object:
+    """The part of a patient that a change is about."""
+    if what == "preferred_contact":
+        return patient.preferred_contact
+    if what == "do_not_contact":
+        return patient.do_not_contact
+    return {"phones": [asdict(p) for p in patient.phones], "emails": [asdict(e) for e in patient.emails]}
+
+
+def list_changes(
+    practice_id: str, patient_id: str, limit: int, after: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Give a page of a patient's changes, newest first, and the version to go on after."""
+    page = table.query(
+        table.patient_pk(practice_id, patient_id),
+        "CHANGE#",
+        limit=limit,
+        after=after and f"CHANGE#{after}",
+        newest_first=True,
+    )
+    return page.items, page.next and page.next.partition("#")[2]
+
+
+def sharing(practice_id: str, number: str, limit: int, after: str | None) -> tuple[list[str], str | None]:
+    """Give a page of the ids of the patients who have this number, and the id to go on after."""
+    page = table.query(table.number_pk(practice_id, number), _SHARED, limit=limit, after=after and _SHARED + after)
+    return [item["SK"].partition("#")[2] for item in page.items], page.next and page.next.partition("#")[2]
+
+
+def _numbers(patients: Iterable[Patient]) -> list[str]:
+    """The numbers on file that are numbers; junk has no item of its own."""
+    return [phone.number for patient in patients for phone in patient.phones if _E164.fullmatch(phone.number)]
+
+
+def _number_keys(practice_id: str, patients: Iterable[Patient]) -> list[table.Key]:
+    return [(table.number_pk(practice_id, number), "NUMBER") for number in _numbers(patients)]
+
+
+def _patient(item: Mapping[str, Any]) -> Patient:
+    practice_id, patient_id = table.ids_of(item["PK"])
+    return Patient(
+        practice_id,
+        patient_id,
+        item["version"],
+        tuple(Phone(**phone) for phone in item["phones"]),
+        tuple(Email(**email) for email in item["emails"]),
+        item["preferred_contact"],
+        item["do_not_contact"],
+        item["updated_at"],
+        item["updated_by"],
+    )
+
+
+def _number(item: Mapping[str, Any]) -> Number:
+    consent = {
+        name.partition("#")[2]: ConsentRecord(
+            record["status"], record["source"], record["said_at"], record["recorded_at"], record.get("actor")
+        )
+        for name, record in item.items()
+        if name.startswith("CONSENT#")
+    }
+    return Number(item.get("status", "valid"), item.get("line_type", "unknown"), consent)

@@ -1,0 +1,219 @@
+"""Practices, their lines and their automations, as they are kept.
+
+I/O. Read once per invocation and never kept across invocations, so that policy and content are always current.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from patient_contact import table
+from patient_contact.content import Content
+from patient_contact.facesheet import Line, Practice
+from patient_contact.facts import Policy
+
+PATIENCE = 20.0
+
+
+class LineTaken(Exception):
+    """A line's number belongs to another practice."""
+
+
+class LineInUse(Exception):
+    """A line that would be removed or renumbered has recorded consent, or an automation that names it."""
+
+
+class UnknownLine(Exception):
+    """The practice has no such line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Automation:
+    """A registered message definition, triggered once per occurrence; `line` None is the practice's default line."""
+
+    automation_id: str
+    name: str
+    line: str | None
+    enabled: bool
+    content: Content
+
+
+def read(practice_id: str) -> Practice | None:
+    """Read a practice, strongly consistent."""
+    item = table.get((table.practice_pk(practice_id), "PRACTICE"))
+    return None if item is None else _practice(practice_id, item)
+
+
+def put(practice: Practice) -> Practice:
+    """Create or replace a practice and claim its lines' numbers; on LineTaken and LineInUse nothing is written."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        before = read(practice.practice_id)
+        after = replace(practice, version=1 if before is None else before.version + 1)
+        if before is not None:
+            _automations_keep_their_lines(before, after)
+        line_writes = _line_writes(before, after)
+        try:
+            table.transact([_practice_write(before, after), *(write for write, _ in line_writes)])
+        except table.Contended:
+            table.contend_again(deadline)
+        except table.ConditionFailed as failed:
+            if 0 in failed.failed:
+                table.contend_again(deadline)
+                continue
+            raise line_writes[failed.failed[0] - 1][1] from None
+        else:
+            return after
+
+
+def _practice_write(before: Practice | None, after: Practice) -> table.Item:
+    item = {
+        "PK": table.practice_pk(after.practice_id),
+        "SK": "PRACTICE",
+        "name": after.name,
+        "time_zone": after.time_zone,
+        "default_country": after.default_country,
+        "policy": asdict(after.policy),
+        "lines": [asdict(line) for line in after.lines],
+        "default_line": after.default_line,
+        "sending": after.sending,
+        "version": after.version,
+    }
+    if before is None:
+        return table.put_op(item, "attribute_not_exists(PK)")
+    return table.put_op(item, "version = :before", before=before.version)
+
+
+def _line_writes(before: Practice | None, after: Practice) -> list[tuple[table.Item, Exception]]:
+    """Give the writes that move the numbers from the old lines to the new, each with what its failure means."""
+    had = {} if before is None else {line.phone_number: line.id for line in before.lines}
+    has = {line.phone_number: line.id for line in after.lines}
+    writes: list[tuple[table.Item, Exception]] = [
+        (table.delete_op(table.line_key(number), "attribute_not_exists(has_consent)"), LineInUse())
+        for number in had.keys() - has.keys()
+    ]
+    for number, line in has.items():
+        if had.get(number) == line:
+            continue
+        pk, sk = table.line_key(number)
+        item = {"PK": pk, "SK": sk, "practice_id": after.practice_id, "line": line}
+        if number in had:
+            writes.append((table.put_op(item, "attribute_not_exists(has_consent)"), LineInUse()))
+        else:
+            writes.append((table.put_op(item, "attribute_not_exists(PK)"), LineTaken()))
+    return writes
+
+
+def _automations_keep_their_lines(before: Practice, after: Practice) -> None:
+    gone = {line.id for line in before.lines} - {line.id for line in after.lines}
+    if gone and any(automation.line in gone for automation in _all_automations(before.practice_id)):
+        raise LineInUse
+
+
+def expect_consent(practice: Practice, line: str) -> None:
+    """Mark a line as one that has recorded consent, for good, before the first consent on it is recorded."""
+    number = next((own.phone_number for own in practice.lines if own.id == line), None)
+    if number is None:
+        raise UnknownLine
+    key = table.line_key(number)
+    item = table.get(key)
+    if (
+        item is not None
+        and item.get("has_consent")
+        and (item["practice_id"], item["line"])
+        == (
+            practice.practice_id,
+            line,
+        )
+    ):
+        return
+    mark = table.update_op(
+        key,
+        "SET has_consent = :true",
+        "practice_id = :practice AND #line = :line",
+        {"#line": "line"},
+        true=True,
+        practice=practice.practice_id,
+        line=line,
+    )
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            table.transact([mark])
+        except table.Contended:
+            table.contend_again(deadline)
+        except table.ConditionFailed:
+            raise UnknownLine from None
+        else:
+            return
+
+
+def _practice(practice_id: str, item: Mapping[str, Any]) -> Practice:
+    return Practice(
+        practice_id,
+        item["name"],
+        item["time_zone"],
+        item["default_country"],
+        Policy(**item["policy"]),
+        tuple(Line(**line) for line in item["lines"]),
+        item["default_line"],
+        item["sending"],
+        item["version"],
+    )
+
+
+def read_automation(practice_id: str, automation_id: str) -> Automation | None:
+    """Read an automation, strongly consistent."""
+    item = table.get((table.practice_pk(practice_id), f"AUTOMATION#{automation_id}"))
+    return None if item is None else _automation(item)
+
+
+def put_automation(practice_id: str, automation: Automation) -> None:
+    """Create or replace an automation of a practice that exists."""
+    table.put(
+        {
+            "PK": table.practice_pk(practice_id),
+            "SK": f"AUTOMATION#{automation.automation_id}",
+            "name": automation.name,
+            "line": automation.line,
+            "enabled": automation.enabled,
+            "messages": automation.content.as_messages(),
+        }
+    )
+
+
+def delete_automation(practice_id: str, automation_id: str) -> bool:
+    """Delete an automation; say whether there was one."""
+    return table.delete((table.practice_pk(practice_id), f"AUTOMATION#{automation_id}"))
+
+
+def list_automations(practice_id: str, limit: int, after: str | None) -> tuple[list[Automation], str | None]:
+    """Give a page of automations in the order of their ids, and the id to go on after."""
+    pk = table.practice_pk(practice_id)
+    page = table.query(pk, "AUTOMATION#", limit=limit, after=after and f"AUTOMATION#{after}")
+    return [_automation(item) for item in page.items], page.next and page.next.partition("#")[2]
+
+
+def _all_automations(practice_id: str) -> list[Automation]:
+    found: list[Automation] = []
+    after: str | None = None
+    while True:
+        page, after = list_automations(practice_id, 100, after)
+        found += page
+        if after is None:
+            return found
+
+
+def _automation(item: Mapping[str, Any]) -> Automation:
+    messages = item["messages"]
+    return Automation(
+        item["SK"].partition("#")[2],
+        item["name"],
+        item["line"],
+        item["enabled"],
+        Content(
+            {channel: parts["body"] for channel, parts in messages.items()},
+            messages.get("email", {}).get("subject"),
+        ),
+    )

@@ -1,0 +1,28 @@
+"""The environment, each name spelled once. Read when used, so that a process may run more than one stack."""
+
+import os
+
+
+def table_name() -> str:
+    """The table that keeps everything."""
+    return os.environ["TABLE_NAME"]
+
+
+def event_bus_name() -> str:
+    """The bus that events are published on."""
+    return os.environ["EVENT_BUS_NAME"]
+
+
+def automations_dlq_url() -> str:
+    """Where automation events go that can never be handled."""
+    return os.environ["AUTOMATIONS_DLQ_URL"]
+
+
+def decision_retention_days() -> int:
+    """How long decisions are kept."""
+    return int(os.environ["DECISION_RETENTION_DAYS"])
+
+
+def audit_key() -> bytes:
+    """The key under which patient ids are hashed in audit lines."""
+    return os.environ["AUDIT_KEY"].encode()

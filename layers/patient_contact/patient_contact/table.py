@@ -1,0 +1,347 @@
+"""The table: keys, plain Python to attribute values and back, and DynamoDB's errors in our words.
+
+I/O. Nothing else calls DynamoDB.
+"""
+
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from botocore import exceptions as botocore_errors
+from botocore.exceptions import ClientError
+
+from patient_contact import aws, settings
+
+Key = tuple[str, str]
+Item = dict[str, Any]
+
+# BatchGetItem takes at most so many keys.
+BATCH_KEYS = 100
+# How long reads that DynamoDB left unprocessed are asked for again, in seconds.
+BATCH_PATIENCE = 5.0
+
+THROTTLES = {
+    "InternalServerError",
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "ThrottlingError",
+    "ThrottlingException",
+    "ProvisionedThroughputExceeded",
+}
+
+
+class TableUnavailable(Exception):
+    """The table did not answer now (throttled, timed out, busy); trying again later may succeed."""
+
+
+class ConditionFailed(Exception):
+    """A condition did not hold; `failed` are the places in the transaction of the operations that failed."""
+
+    def __init__(self, failed: tuple[int, ...] = ()) -> None:
+        super().__init__("a condition did not hold")
+        self.failed = failed
+
+
+class Contended(Exception):
+    """Another transaction was writing the same items; nothing was written."""
+
+
+def practice_pk(practice_id: str) -> str:
+    """The partition of a practice, its automations and its quotas."""
+    return f"PRACTICE#{practice_id}"
+
+
+def patient_pk(practice_id: str, patient_id: str) -> str:
+    """The partition of a patient, their changes and their decisions."""
+    return f"PRACTICE#{practice_id}#PATIENT#{patient_id}"
+
+
+def number_pk(practice_id: str, e164: str) -> str:
+    """The partition of a phone number of a practice's patients."""
+    return f"PRACTICE#{practice_id}#NUMBER#{e164}"
+
+
+def line_key(e164: str) -> Key:
+    """The item that says which practice's line a number is."""
+    return f"LINE#{e164}", "LINE"
+
+
+def ids_of(pk: str) -> list[str]:
+    """Give the ids in a partition key: practice, then patient or number. Ids never contain `#`."""
+    return pk.split("#")[1::2]
+
+
+def encode(value: object) -> dict[str, Any]:
+    """Give plain Python (str, bool, int, None, lists, dicts) as a DynamoDB attribute value."""
+    if isinstance(value, str):
+        return {"S": value}
+    if value is None:
+        return {"NULL": True}
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, int):
+        return {"N": str(value)}
+    if isinstance(value, Mapping):
+        return {"M": {name: encode(part) for name, part in value.items()}}
+    if isinstance(value, list | tuple):
+        return {"L": [encode(part) for part in value]}
+    raise TypeError(f"no attribute value for {type(value).__name__}")
+
+
+def decode(attribute: Mapping[str, Any]) -> Any:
+    """Read back what `encode` gave."""
+    ((kind, value),) = attribute.items()
+    if kind == "S" or kind == "BOOL":
+        return value
+    if kind == "M":
+        return {name: decode(part) for name, part in value.items()}
+    if kind == "L":
+        return [decode(part) for part in value]
+    if kind == "N":
+        return int(value)
+    if kind == "NULL":
+        return None
+    raise TypeError(f"no plain value for an attribute of type {kind}")
+
+
+def encode_item(item: Mapping[str, object]) -> Item:
+    """Give plain Python as a DynamoDB item."""
+    return {name: encode(value) for name, value in item.items()}
+
+
+def decode_item(item: Mapping[str, Any]) -> Item:
+    """Read back what `encode_item` gave."""
+    return {name: decode(value) for name, value in item.items()}
+
+
+def _key(key: Key) -> Item:
+    return {"PK": {"S": key[0]}, "SK": {"S": key[1]}}
+
+
+def get(key: Key) -> Item | None:
+    """Read one item, strongly consistent."""
+    with _errors():
+        answer = aws.dynamodb().get_item(TableName=settings.table_name(), Key=_key(key), ConsistentRead=True)
+    return decode_item(answer["Item"]) if "Item" in answer else None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRead:
+    """What a batch read found, and the keys that DynamoDB left unread."""
+
+    items: dict[Key, Item]
+    unread: frozenset[Key]
+
+
+def batch_get(keys: Iterable[Key]) -> BatchRead:
+    """Read many items, strongly consistent; what stays unprocessed or throttled for 5 s is `unread`, never missing."""
+    waiting = list(dict.fromkeys(keys))
+    found: dict[Key, Item] = {}
+    deadline = time.monotonic() + BATCH_PATIENCE
+    pause = 0.05
+    while waiting:
+        page, rest = waiting[:BATCH_KEYS], waiting[BATCH_KEYS:]
+        request = {settings.table_name(): {"Keys": [_key(key) for key in page], "ConsistentRead": True}}
+        try:
+            with _errors():
+                answer = aws.dynamodb().batch_get_item(RequestItems=request)  # type: ignore[arg-type]  # plain dicts
+        except TableUnavailable:
+            unprocessed = page
+        else:
+            for raw in answer["Responses"].get(settings.table_name(), []):
+                item = decode_item(raw)
+                found[item["PK"], item["SK"]] = item
+            left: Item = dict(answer.get("UnprocessedKeys", {}).get(settings.table_name(), {}))
+            unprocessed = [(key["PK"]["S"], key["SK"]["S"]) for key in left.get("Keys", [])]
+        waiting = unprocessed + rest
+        if unprocessed:
+            if time.monotonic() + pause > deadline:
+                break
+            time.sleep(random.uniform(0, pause))  # noqa: S311 - jitter is no secret
+            pause = min(pause * 2, 1.0)
+    return BatchRead(found, frozenset(waiting))
+
+
+def put_if_absent(item: Mapping[str, object]) -> Item | None:
+    """Put an item unless its key is taken: None when it was put, else the item that holds the key. The first wins."""
+    try:
+        with _errors():
+            aws.dynamodb().put_item(
+                TableName=settings.table_name(),
+                Item=encode_item(item),
+                ConditionExpression="attribute_not_exists(PK)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+    except _Holds as holds:
+        return holds.item
+    return None
+
+
+def put(item: Mapping[str, object]) -> None:
+    """Put an item, whatever was there."""
+    with _errors():
+        aws.dynamodb().put_item(TableName=settings.table_name(), Item=encode_item(item))
+
+
+def delete(key: Key) -> bool:
+    """Delete an item; say whether there was one."""
+    with _errors():
+        answer = aws.dynamodb().delete_item(TableName=settings.table_name(), Key=_key(key), ReturnValues="ALL_OLD")
+    return bool(answer.get("Attributes"))
+
+
+def put_op(item: Mapping[str, object], condition: str | None = None, **values: object) -> Item:
+    """One operation of a transaction: put an item, under a condition over `:name` values."""
+    return {"Put": _conditional({"Item": encode_item(item)}, condition, values)}
+
+
+def delete_op(key: Key, condition: str | None = None, **values: object) -> Item:
+    """One operation of a transaction: delete an item."""
+    return {"Delete": _conditional({"Key": _key(key)}, condition, values)}
+
+
+def check_op(key: Key, condition: str, **values: object) -> Item:
+    """One operation of a transaction: hold a condition on an item that is not written."""
+    return {"ConditionCheck": _conditional({"Key": _key(key)}, condition, values)}
+
+
+def update_op(
+    key: Key, expression: str, condition: str | None, names: Mapping[str, str] | None = None, **values: object
+) -> Item:
+    """One operation of a transaction: update an item."""
+    op = _conditional({"Key": _key(key), "UpdateExpression": expression}, condition, values)
+    if names:
+        op["ExpressionAttributeNames"] = dict(names)
+    return {"Update": op}
+
+
+def _conditional(op: Item, condition: str | None, values: Mapping[str, object]) -> Item:
+    op["TableName"] = settings.table_name()
+    if condition is not None:
+        op["ConditionExpression"] = condition
+    if values:
+        op["ExpressionAttributeValues"] = {f":{name}": encode(value) for name, value in values.items()}
+    return op
+
+
+def transact(operations: list[Item]) -> None:
+    """Write all or nothing; raise ConditionFailed or Contended. An SDK's resend is recognised by its token."""
+    with _errors():
+        aws.dynamodb().transact_write_items(TransactItems=operations)  # type: ignore[arg-type]  # plain dicts
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a partition's items, and the sort key to go on from (None at the end)."""
+
+    items: list[Item]
+    next: str | None
+
+
+def query(pk: str, prefix: str, *, limit: int, after: str | None = None, newest_first: bool = False) -> Page:
+    """Read a page of one partition's items whose sort key begins with `prefix`, strongly consistent."""
+    found: list[Item] = []
+    start = None if after is None else _key((pk, after))
+    while True:
+        arguments: dict[str, Any] = {"ExclusiveStartKey": start} if start else {}
+        with _errors():
+            answer = aws.dynamodb().query(
+                TableName=settings.table_name(),
+                KeyConditionExpression="PK = :pk AND begins_with(SK, :prefix)",
+                ExpressionAttributeValues={":pk": {"S": pk}, ":prefix": {"S": prefix}},
+                ConsistentRead=True,
+                ScanIndexForward=not newest_first,
+                # One more than asked: whether there is a next page is seen, not guessed.
+                Limit=limit + 1 - len(found),
+                **arguments,
+            )
+        found += [decode_item(item) for item in answer["Items"]]
+        start = answer.get("LastEvaluatedKey")
+        if len(found) > limit or not start:
+            break
+    page = found[:limit]
+    return Page(page, page[-1]["SK"] if len(found) > limit else None)
+
+
+def newest_keys(
+    pk: str, prefix: str, *, limit: int, after: tuple[str, str] | None
+) -> tuple[list[tuple[str, str]], bool]:
+    """Give the (`at`, SK) of a partition's newest items with an SK prefix, and whether more follow."""
+    found: list[tuple[str, str]] = []
+    start: Item | None = None
+    if after is not None:
+        start = {**_key((pk, after[1])), "at": {"S": after[0]}}
+    while True:
+        arguments: dict[str, Any] = {"ExclusiveStartKey": start} if start else {}
+        with _errors():
+            answer = aws.dynamodb().query(
+                TableName=settings.table_name(),
+                IndexName="by_time",
+                KeyConditionExpression="PK = :pk",
+                # Changes and decisions share the index, and SK is no key of it: it can be filtered on.
+                FilterExpression="begins_with(SK, :prefix)",
+                ExpressionAttributeValues={":pk": {"S": pk}, ":prefix": {"S": prefix}},
+                ConsistentRead=True,
+                ScanIndexForward=False,
+                # What the filter drops is read all the same: a page of keys, not the whole history.
+                Limit=2 * (limit + 1),
+                **arguments,
+            )
+        found += [(item["at"]["S"], item["SK"]["S"]) for item in answer["Items"]]
+        start = answer.get("LastEvaluatedKey")
+        if len(found) > limit or not start:
+            return found[:limit], len(found) > limit
+
+
+class _Holds(Exception):
+    """A single write's condition failed; `item` is what holds the key."""
+
+    def __init__(self, item: Item) -> None:
+        super().__init__("the key is taken")
+        self.item = item
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Say DynamoDB's errors in our words; what we do not know passes through."""
+    try:
+        yield
+    except (botocore_errors.ConnectionError, botocore_errors.HTTPClientError) as error:
+        raise TableUnavailable(type(error).__name__) from error
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in THROTTLES:
+            raise TableUnavailable(code) from error
+        if code == "ConditionalCheckFailedException":
+            holder: Item = dict(error.response).get("Item", {})  # type: ignore[assignment]  # not in botocore's types
+            raise _Holds(decode_item(holder)) from error
+        if code in ("TransactionConflictException", "TransactionInProgressException"):
+            raise Contended from error
+        if code == "TransactionCanceledException":
+            raise _cancelled(error) from error
+        raise
+
+
+def _cancelled(error: ClientError) -> Exception:
+    reasons = [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]
+    if not reasons:
+        reasons = re.findall(r"\w+", error.response["Error"].get("Message", "").partition("[")[2])
+    if any(reason in THROTTLES for reason in reasons):
+        return TableUnavailable("throttled in a transaction")
+    if "TransactionConflict" in reasons:
+        return Contended()
+    failed = tuple(n for n, reason in enumerate(reasons) if reason == "ConditionalCheckFailed")
+    return ConditionFailed(failed) if failed else error
+
+
+def contend_again(deadline: float) -> None:
+    """Wait a random moment before a conflicting write is tried again; give up at `deadline` (monotonic seconds)."""
+    if time.monotonic() > deadline:
+        raise TableUnavailable("contended")
+    time.sleep(random.uniform(0.005, 0.1))  # noqa: S311 - jitter is no secret
