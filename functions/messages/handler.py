@@ -1,0 +1,73 @@
+"""Manual messages: what staff write to one patient, routed and recorded."""
+
+import hashlib
+from typing import Annotated
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Header
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from patient_contact import api, asked, aws, clock, decisions, facesheet, http, log, patients, settings
+from patient_contact.content import Content
+from patient_contact.http import PATH, PatientId, PracticeId, needs, problems
+from patient_contact.routing import decide
+
+IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", pattern=api.OCCURRENCE_PATTERN)]
+SERVICE = "messages"
+
+app = http.resolver()
+logger = Logger(service=SERVICE)
+aws.dynamodb()
+
+
+def handler(event: http.Event, context: LambdaContext) -> http.Event:
+    """Answer one request."""
+    return http.serve(app, event, context, logger)
+
+
+@app.post(
+    f"{PATH}/patients/<patient_id>/messages",
+    security=needs("messages/send"),
+    responses={
+        202: {"description": "Routed", "content": {http.JSON: {"model": api.RecordedDecision}}},
+        409: {"description": "Blocked: the decision says why", "content": {http.JSON: {"model": api.RecordedDecision}}},
+        **problems(400, 404, 413),
+    },
+)
+def post_message(
+    practice_id: PracticeId, patient_id: PatientId, body: api.ManualMessageBody, idempotency_key: IdempotencyKey
+) -> Response[api.RecordedDecision]:
+    """Route a message that staff wrote; the same Idempotency-Key again gets the same answer and no second message."""
+    message_id = f"manual:{idempotency_key}"
+    digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    earlier = decisions.read(practice_id, patient_id, message_id)
+    if earlier is not None:
+        return _answer(practice_id, patient_id, earlier, digest)
+
+    practice = asked.practice(practice_id)
+    patient = patients.read(practice_id, patient_id)
+    if patient is None:
+        raise patients.UnknownPatient
+    facts = facesheet.facts_of(patient, patients.read_numbers(practice_id, patient))
+    asked_for = api.MessageBody.model_validate(
+        {"class": "manual", "channels": [body.channel], "line": body.line, "phone_number": body.phone_number}
+    )
+    message = asked.message(asked_for, facts, practice, ("body",))
+    content = Content({body.channel: body.body}, body.subject)
+    order = decisions.Order(practice_id, patient_id, message_id, content, request=digest)
+    recorded, is_new = decisions.claim(
+        order, lambda _: decide(facts, message, practice.policy), clock.now(), settings.decision_retention_days()
+    )
+    if is_new and recorded.decision.outcome == "suppress":
+        log.count("Suppressed", SERVICE, recorded.decision.reason)
+    return _answer(practice_id, patient_id, recorded, digest)
+
+
+def _answer(
+    practice_id: str, patient_id: str, recorded: decisions.Recorded, digest: str
+) -> Response[api.RecordedDecision]:
+    if recorded.request != digest:
+        raise http.Invalid(("header", "Idempotency-Key"), "reused", "this key was used for another message")
+    blocked = recorded.decision.outcome == "suppress"
+    path = f"/v1/practices/{practice_id}/patients/{patient_id}/decisions/{recorded.message_id}"
+    return http.answer(decisions.answer(recorded), 409 if blocked else 202, location=path)

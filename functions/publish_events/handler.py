@@ -1,0 +1,31 @@
+"""The outbox: what was written to the table is announced on the bus, at least once and in order."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from patient_contact import announcements, aws, bus, log
+
+logger = Logger(service="publish_events")
+aws.dynamodb()
+aws.events()
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Publish a batch of stream records; answer with the first that failed, from which the stream goes on again."""
+    waiting: list[tuple[str, bus.Entry]] = []
+    failed: str | None = None
+    for record in event["Records"]:
+        sequence = record["dynamodb"]["SequenceNumber"]
+        try:
+            waiting += [(sequence, entry) for entry in announcements.of_record(record)]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream goes on from here
+            # It and all after it come again; what came before it is published now.
+            log.failure(logger, "record failed", error)
+            failed = sequence
+            break
+    refused = bus.publish([entry for _, entry in waiting])
+    if refused is not None:
+        logger.error("publishing failed", error_code=refused.code)
+        failed = waiting[refused.place][0]
+    return {"batchItemFailures": [] if failed is None else [{"itemIdentifier": failed}]}
