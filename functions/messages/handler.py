@@ -9,7 +9,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Header
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from patient_contact import api, asked, aws, clock, decisions, facesheet, http, log, patients, settings
 from patient_contact.content import Content
-from patient_contact.http import PATH, PatientId, PracticeId, needs, problems
+from patient_contact.http import PATH, PatientId, PracticeId, answers, needs
 from patient_contact.routing import decide
 
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", pattern=api.OCCURRENCE_PATTERN)]
@@ -28,11 +28,8 @@ def handler(event: http.Event, context: LambdaContext) -> http.Event:
 @app.post(
     f"{PATH}/patients/<patient_id>/messages",
     security=needs("messages/send"),
-    responses={
-        202: {"description": "Routed", "content": {http.JSON: {"model": api.RecordedDecision}}},
-        409: {"description": "Blocked: the decision says why", "content": {http.JSON: {"model": api.RecordedDecision}}},
-        **problems(400, 404, 413),
-    },
+    responses=answers(api.RecordedDecision, 400, 404, 413, status=202)
+    | {409: {"description": "Blocked: the decision says why", "content": {http.JSON: {"model": api.RecordedDecision}}}},
 )
 def post_message(
     practice_id: PracticeId, patient_id: PatientId, body: api.ManualMessageBody, idempotency_key: IdempotencyKey

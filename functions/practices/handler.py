@@ -10,7 +10,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from patient_contact import advice, api, asked, aws, http, practices, truth_table
 from patient_contact.facesheet import Line, Practice
 from patient_contact.facts import CHANNELS, Policy
-from patient_contact.http import PATH, AutomationId, Cursor, Limit, PracticeId, needs, problems
+from patient_contact.http import PATH, AutomationId, Cursor, Limit, PracticeId, answers, needs
+
+TABLE_ANSWERS = answers(api.TruthTable, 404)
+TABLE_ANSWERS[200]["content"] |= {
+    "text/markdown": {"schema": {"type": "string"}},
+    "text/csv": {"schema": {"type": "string"}},
+}
 
 app = http.resolver()
 logger = Logger(service="practices")
@@ -22,13 +28,13 @@ def handler(event: http.Event, context: LambdaContext) -> http.Event:
     return http.serve(app, event, context, logger)
 
 
-@app.get(PATH, security=needs("practice/read"), responses=problems(404))
+@app.get(PATH, security=needs("practice/read"), responses=answers(api.PracticeAnswer, 404))
 def read_practice(practice_id: PracticeId) -> Response[api.PracticeAnswer]:
     """Give the practice: its policy, lines and defaults."""
     return http.answer(_practice_answer(asked.practice(practice_id)))
 
 
-@app.put(PATH, security=needs("practice/admin"), responses=problems(400, 409, 413))
+@app.put(PATH, security=needs("practice/admin"), responses=answers(api.PracticePutAnswer, 400, 409, 413))
 def put_practice(practice_id: PracticeId, body: api.PracticeBody) -> Response[api.PracticePutAnswer]:
     """Create or replace the practice; `warnings` say what its policy risks."""
     policy = Policy(**body.policy.model_dump())
@@ -50,7 +56,7 @@ def put_practice(practice_id: PracticeId, body: api.PracticeBody) -> Response[ap
     return http.answer({**_practice_answer(practice), "warnings": warnings})
 
 
-@app.get(f"{PATH}/automations", security=needs("practice/read"), responses=problems(404))
+@app.get(f"{PATH}/automations", security=needs("practice/read"), responses=answers(api.AutomationList, 404))
 def list_automations(practice_id: PracticeId, limit: Limit = 50, cursor: Cursor = None) -> Response[api.AutomationList]:
     """List the automations in the order of their ids."""
     asked.practice(practice_id)
@@ -59,7 +65,9 @@ def list_automations(practice_id: PracticeId, limit: Limit = 50, cursor: Cursor 
     return http.next_page([_automation_answer(item) for item in items], after)
 
 
-@app.get(f"{PATH}/automations/<automation_id>", security=needs("practice/read"), responses=problems(404))
+@app.get(
+    f"{PATH}/automations/<automation_id>", security=needs("practice/read"), responses=answers(api.AutomationAnswer, 404)
+)
 def read_automation(practice_id: PracticeId, automation_id: AutomationId) -> Response[api.AutomationAnswer]:
     """Give an automation."""
     automation = practices.read_automation(practice_id, automation_id)
@@ -68,7 +76,11 @@ def read_automation(practice_id: PracticeId, automation_id: AutomationId) -> Res
     return http.answer(_automation_answer(automation))
 
 
-@app.put(f"{PATH}/automations/<automation_id>", security=needs("practice/admin"), responses=problems(400, 404, 413))
+@app.put(
+    f"{PATH}/automations/<automation_id>",
+    security=needs("practice/admin"),
+    responses=answers(api.AutomationPutAnswer, 400, 404, 413),
+)
 def put_automation(
     practice_id: PracticeId, automation_id: AutomationId, body: api.AutomationBody
 ) -> Response[api.AutomationPutAnswer]:
@@ -82,7 +94,9 @@ def put_automation(
     return http.answer({**_automation_answer(automation), "warnings": warnings})
 
 
-@app.delete(f"{PATH}/automations/<automation_id>", security=needs("practice/admin"), responses=problems(404))
+@app.delete(
+    f"{PATH}/automations/<automation_id>", security=needs("practice/admin"), responses=answers(None, 404, status=204)
+)
 def delete_automation(practice_id: PracticeId, automation_id: AutomationId) -> Response[None]:
     """Delete an automation; its decisions stay."""
     if not practices.delete_automation(practice_id, automation_id):
@@ -90,7 +104,7 @@ def delete_automation(practice_id: PracticeId, automation_id: AutomationId) -> R
     return http.answer(None, 204)
 
 
-@app.get(f"{PATH}/routing/truth-table", security=needs("practice/read"), responses=problems(404))
+@app.get(f"{PATH}/routing/truth-table", security=needs("practice/read"), responses=TABLE_ANSWERS)
 def read_truth_table(
     practice_id: PracticeId,
     call_when_text_not_included: Annotated[bool | None, Query()] = None,

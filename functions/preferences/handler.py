@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from patient_contact import api, asked, aws, clock, consents, decision_data, decisions, facesheet, http, patients
 from patient_contact.contact_info import e164, emails_on_file, phones_on_file
 from patient_contact.facesheet import Patient
-from patient_contact.http import PATH, Cursor, IfMatch, Limit, MessageId, PatientId, PracticeId, needs, problems
+from patient_contact.http import PATH, Cursor, IfMatch, Limit, MessageId, PatientId, PracticeId, answers, needs
 from patient_contact.patients import Actor, UnknownPatient
 from patient_contact.routing import decide
 
@@ -26,7 +26,11 @@ def handler(event: http.Event, context: LambdaContext) -> http.Event:
     return http.serve(app, event, context, logger)
 
 
-@app.put(f"{PATIENT}/contact-info", security=needs("contact-info/write"), responses=problems(400, 404, 412, 413))
+@app.put(
+    f"{PATIENT}/contact-info",
+    security=needs("contact-info/write"),
+    responses=answers(api.Facesheet, 400, 404, 412, 413),
+)
 def put_contact_info(
     practice_id: PracticeId, patient_id: PatientId, body: api.ContactInfoBody, if_match: IfMatch = None
 ) -> Response[api.Facesheet]:
@@ -43,13 +47,17 @@ def put_contact_info(
     return _facesheet(patients.change(practice_id, patient_id, "contact_info", edit, _actor(if_match)))
 
 
-@app.get(PATIENT, security=needs("preferences/read"), responses=problems(404))
+@app.get(PATIENT, security=needs("preferences/read"), responses=answers(api.Facesheet, 404))
 def read_facesheet(practice_id: PracticeId, patient_id: PatientId) -> Response[api.Facesheet]:
     """Give the facesheet."""
     return _facesheet(_known(patients.read(practice_id, patient_id)))
 
 
-@app.put(f"{PATIENT}/preferred-contact", security=needs("preferences/write"), responses=problems(400, 404, 412, 413))
+@app.put(
+    f"{PATIENT}/preferred-contact",
+    security=needs("preferences/write"),
+    responses=answers(api.Facesheet, 400, 404, 412, 413),
+)
 def put_preferred_contact(
     practice_id: PracticeId, patient_id: PatientId, body: api.PreferredContactBody, if_match: IfMatch = None
 ) -> Response[api.Facesheet]:
@@ -64,7 +72,9 @@ def put_preferred_contact(
     return _change(practice_id, patient_id, "preferred_contact", edit, if_match)
 
 
-@app.delete(f"{PATIENT}/preferred-contact", security=needs("preferences/write"), responses=problems(404, 412))
+@app.delete(
+    f"{PATIENT}/preferred-contact", security=needs("preferences/write"), responses=answers(api.Facesheet, 404, 412)
+)
 def delete_preferred_contact(
     practice_id: PracticeId, patient_id: PatientId, if_match: IfMatch = None
 ) -> Response[api.Facesheet]:
@@ -78,7 +88,11 @@ def delete_preferred_contact(
     )
 
 
-@app.put(f"{PATIENT}/do-not-contact", security=needs("preferences/write"), responses=problems(400, 404, 412, 413))
+@app.put(
+    f"{PATIENT}/do-not-contact",
+    security=needs("preferences/write"),
+    responses=answers(api.Facesheet, 400, 404, 412, 413),
+)
 def put_do_not_contact(
     practice_id: PracticeId, patient_id: PatientId, body: api.DoNotContactBody, if_match: IfMatch = None
 ) -> Response[api.Facesheet]:
@@ -93,7 +107,9 @@ def put_do_not_contact(
     )
 
 
-@app.put(f"{PATIENT}/sms-consent", security=needs("preferences/write"), responses=problems(400, 404, 412, 413))
+@app.put(
+    f"{PATIENT}/sms-consent", security=needs("preferences/write"), responses=answers(api.Facesheet, 400, 404, 412, 413)
+)
 def put_sms_consent(
     practice_id: PracticeId, patient_id: PatientId, body: api.SmsConsentBody, if_match: IfMatch = None
 ) -> Response[api.Facesheet]:
@@ -115,7 +131,7 @@ def put_sms_consent(
     return _facesheet(patient)
 
 
-@app.get(f"{PATIENT}/changes", security=needs("preferences/read"), responses=problems(404))
+@app.get(f"{PATIENT}/changes", security=needs("preferences/read"), responses=answers(api.ChangeList, 404))
 def list_changes(
     practice_id: PracticeId, patient_id: PatientId, limit: Limit = 50, cursor: Cursor = None
 ) -> Response[api.ChangeList]:
@@ -127,7 +143,7 @@ def list_changes(
     return http.next_page(items, after)
 
 
-@app.get(f"{PATIENT}/decisions", security=needs("preferences/read"), responses=problems(404))
+@app.get(f"{PATIENT}/decisions", security=needs("preferences/read"), responses=answers(api.RecordedDecisionList, 404))
 def list_decisions(
     practice_id: PracticeId, patient_id: PatientId, limit: Limit = 50, cursor: Cursor = None
 ) -> Response[api.RecordedDecisionList]:
@@ -139,7 +155,11 @@ def list_decisions(
     return http.next_page([decisions.answer(item) for item in items], after)
 
 
-@app.get(f"{PATIENT}/decisions/<message_id>", security=needs("preferences/read"), responses=problems(404))
+@app.get(
+    f"{PATIENT}/decisions/<message_id>",
+    security=needs("preferences/read"),
+    responses=answers(api.RecordedDecision, 404),
+)
 def read_decision(
     practice_id: PracticeId, patient_id: PatientId, message_id: MessageId
 ) -> Response[api.RecordedDecision]:
@@ -150,7 +170,9 @@ def read_decision(
     return http.answer(decisions.answer(recorded))
 
 
-@app.post(f"{PATH}/patients/search", security=needs("preferences/read"), responses=problems(400, 404, 413))
+@app.post(
+    f"{PATH}/patients/search", security=needs("preferences/read"), responses=answers(api.FoundList, 400, 404, 413)
+)
 def search_patients(
     practice_id: PracticeId, body: api.SearchBody, limit: Limit = 50, cursor: Cursor = None
 ) -> Response[api.FoundList]:
@@ -166,7 +188,11 @@ def search_patients(
     return http.next_page([{"patient_id": id_} for id_ in found], after)
 
 
-@app.post(f"{PATH}/routing/evaluate", security=needs("preferences/read"), responses=problems(400, 404, 413))
+@app.post(
+    f"{PATH}/routing/evaluate",
+    security=needs("preferences/read"),
+    responses=answers(api.DecisionAnswer | api.DecisionList, 400, 404, 413),
+)
 def evaluate(practice_id: PracticeId, body: api.EvaluateBody) -> Response[api.DecisionAnswer | api.DecisionList]:
     """Decide and write nothing: for a stored patient or given facts, under the practice's policy or another."""
     practice = asked.practice(practice_id)

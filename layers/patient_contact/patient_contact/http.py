@@ -8,12 +8,11 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from typing import Annotated, Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
-from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError, ResponseValidationError
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -34,6 +33,22 @@ MessageId = Annotated[str, Path(pattern=api.MESSAGE_ID_PATTERN)]
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=2_000)]
+
+# Not the standard library's phrases, which differ from version to version.
+TITLES = {
+    200: "OK",
+    202: "Accepted",
+    204: "No Content",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    409: "Conflict",
+    412: "Precondition Failed",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 
 PATH_IDS = {
     "practice_id": re.compile(api.ID_PATTERN),
@@ -72,17 +87,18 @@ def resolver() -> APIGatewayHttpResolver:
     """Make a function's app: requests and answers are validated against the handlers' types."""
     app = APIGatewayHttpResolver(enable_validation=True, response_validation_error_http_code=500)
     app.exception_handler(RequestValidationError)(_refuse_fields)
+    app.exception_handler(ResponseValidationError)(_fail)
     return app
 
 
-def problems(*statuses: int) -> dict[int, Any]:
-    """Document the problem documents that a route may answer, beside those that every route may."""
+def answers(model: Any, *statuses: int, status: int = 200) -> dict[int, Any]:
+    """Document what a route answers: its model, and its problem documents beside those that every route may answer."""
     return {
-        status: {
-            "description": HTTPStatus(status).phrase,
-            "content": {PROBLEM_JSON: {"model": api.Problem}},
-        }
-        for status in sorted({403, 422, 500, 503, *statuses})
+        status: {"description": TITLES[status], "content": {} if model is None else {JSON: {"model": model}}},
+        **{
+            refused: {"description": TITLES[refused], "content": {PROBLEM_JSON: {"model": api.Problem}}}
+            for refused in sorted({403, 422, 500, 503, *statuses})
+        },
     }
 
 
@@ -174,7 +190,7 @@ def problem(
     """Give a problem document (RFC 9457) as a Lambda answer."""
     body: dict[str, Any] = {
         "type": f"urn:patient-contact:problem:{slug}",
-        "title": HTTPStatus(status).phrase,
+        "title": TITLES[status],
         "status": status,
         "detail": detail,
     }
@@ -216,6 +232,11 @@ def _problem_of(error: Exception) -> Event:
         case TableUnavailable():
             return problem(503, "busy", "The table is busy. Nothing was lost: try again.", retry_after=1)
     return problem(500, "error", "Something failed on our side. It is logged, without your data.")
+
+
+def _fail(error: ResponseValidationError) -> Response[Any]:
+    """An answer of ours that is not what we document is our failure: it is logged and answered as one."""
+    raise error
 
 
 def _refuse_fields(error: RequestValidationError) -> Response[Any]:

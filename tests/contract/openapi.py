@@ -1,0 +1,66 @@
+"""The HTTP API's description, generated from the functions: `make openapi` writes it, a test holds it current."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
+from patient_contact.http import TITLES
+
+from functions.messages.handler import app as messages
+from functions.practices.handler import app as practices
+from functions.preferences.handler import app as preferences
+
+TITLE = "Patient contact preferences"
+VERSION = "1"
+DESCRIPTION = (
+    "Patients' contact preferences, and whether, where and how each message to them goes. "
+    "Every operation needs one scope of the bearer token, and a practice that the token is for."
+)
+
+
+def openapi() -> dict[str, Any]:
+    """Give the description of all functions' routes as one OpenAPI 3.1 document."""
+    merged: dict[str, Any] = {}
+    for app in (practices, preferences, messages):
+        app.configure_openapi(
+            title=TITLE,
+            version=VERSION,
+            openapi_version="3.1.0",
+            description=DESCRIPTION,
+            security_schemes={"jwt": HTTPBearer(bearerFormat="JWT")},
+        )
+        part = json.loads(app.get_openapi_json_schema())
+        if not merged:
+            merged = part
+            continue
+        for path, of_path in part["paths"].items():
+            merged["paths"].setdefault(path, {}).update(of_path)
+        for name, schema in part["components"]["schemas"].items():
+            assert merged["components"]["schemas"].setdefault(name, schema) == schema, f"two schemas are named {name}"
+    for _, _, operation in operations(merged):
+        # The function's name is enough, and a wrong answer of ours is a problem document as any other.
+        operation["operationId"] = operation["operationId"].partition("_v1_")[0]
+        operation["responses"]["500"] = {**operation["responses"]["503"], "description": TITLES[500]}
+    # Our errors are problem documents: what Powertools would say of validation errors is not what is answered.
+    for name in ("HTTPValidationError", "ValidationError", "ResponseValidationError"):
+        merged["components"]["schemas"].pop(name, None)
+    merged.pop("servers", None)
+    return dict(sorted(merged.items()))
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Give every (method, path, operation) of a document."""
+    for path, of_path in document["paths"].items():
+        for method, operation in of_path.items():
+            yield method.upper(), path, operation
+
+
+def rendered() -> str:
+    """Give the document as it is committed."""
+    return json.dumps(openapi(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(rendered())
