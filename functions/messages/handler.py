@@ -6,6 +6,7 @@ from typing import Annotated
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Header
+from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from patient_contact import api, asked, aws, clock, decisions, facesheet, http, log, patients, settings
 from patient_contact.content import Content
@@ -20,6 +21,7 @@ logger = Logger(service=SERVICE)
 aws.dynamodb()
 
 
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, log_event=False)
 def handler(event: http.Event, context: LambdaContext) -> http.Event:
     """Answer one request."""
     return http.serve(app, event, context, logger)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
+from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from patient_contact import advice, api, asked, aws, http, practices, truth_table
 from patient_contact.facesheet import Line, Practice
@@ -23,6 +24,7 @@ logger = Logger(service="practices")
 aws.dynamodb()
 
 
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, log_event=False)
 def handler(event: http.Event, context: LambdaContext) -> http.Event:
     """Answer one request."""
     return http.serve(app, event, context, logger)

@@ -6,6 +6,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from patient_contact import api, asked, aws, clock, consents, decision_data, decisions, facesheet, http, patients
 from patient_contact.contact_info import e164, emails_on_file, phones_on_file
@@ -21,6 +22,7 @@ logger = Logger(service="preferences")
 aws.dynamodb()
 
 
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, log_event=False)
 def handler(event: http.Event, context: LambdaContext) -> http.Event:
     """Answer one request."""
     return http.serve(app, event, context, logger)

@@ -11,6 +11,7 @@ aws.dynamodb()
 aws.events()
 
 
+@logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Publish a batch of stream records; answer with the first that failed, from which the stream goes on again."""
     waiting: list[tuple[str, bus.Entry]] = []

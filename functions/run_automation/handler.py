@@ -24,6 +24,7 @@ aws.dynamodb()
 aws.sqs()
 
 
+@logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Decide a batch of triggered automations; answer with the records that go back to the queue."""
     now = clock.now()

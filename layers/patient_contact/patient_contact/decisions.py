@@ -11,7 +11,7 @@ from typing import Any
 
 from patient_contact import clock, decision_data, table
 from patient_contact.content import Content
-from patient_contact.facts import Channel
+from patient_contact.facts import CHANNELS, Channel
 from patient_contact.routing import Decision
 
 # Content up to this size lies in the decision; larger content has an item of its own.
@@ -63,7 +63,7 @@ def claim(
             kept = _keep_content(pk, order, messages, now)
             if kept.keys() != messages.keys():
                 # Another delivery of this message came first with other channels: its content is what will go out.
-                decision = decide(frozenset(channel for channel in order.content.channels if channel in kept))
+                decision = decide(frozenset(channel for channel in CHANNELS if channel in kept))
     at = clock.iso(now)
     item = {
         "PK": pk,
