@@ -22,7 +22,7 @@ run: .venv/local ## Run everything on this machine: PORT (3000), AWS_PORT (4566)
 
 test: .venv/dev .venv-tools/all ## Check and test everything
 	@$(MAKE) --no-print-directory check
-	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 check: .venv/dev .venv-tools/all ## Lint, format, types, template
 	$(BIN)/ruff check --quiet $(CODE)

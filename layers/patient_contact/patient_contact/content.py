@@ -79,5 +79,5 @@ def _filled(text: str, context: Mapping[str, object]) -> str:
     template = Template(text)
     missing = [name for name in template.get_identifiers() if name not in context]
     if missing:
-        raise Unfillable("missing placeholder " + ", ".join(missing))
+        raise Unfillable("missing placeholder: " + ", ".join(missing))
     return template.substitute(context)

@@ -1,0 +1,293 @@
+"""Holds `template.yaml` to its rules, and each rule to noticing when it is broken."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+from tests.contract import rules
+
+TEXT = (rules.ROOT / "template.yaml").read_text()
+
+GONE = object()
+FUNCTION = {"Name": "FunctionName", "Value": {"Ref": "PublishEventsFunction"}}
+
+# For each rule, what breaks it where. A place begins with a section of the template, or it is a property of a resource.
+BREAKS: list[tuple[rules.Rule, str, object]] = [
+    (rules.each_function_has_its_handler, "MessagesFunction.CodeUri", "functions/mesages"),
+    (rules.each_function_has_its_handler, "Globals.Function.Handler", "handler.handle"),
+    (rules.each_function_has_its_handler, "Resources.MessagesFunction", GONE),
+    (rules.each_environment_name_is_read, "Globals.Function.Environment.Variables.TABLE", "x"),
+    (
+        rules.each_function_has_the_environment_that_it_needs,
+        "PublishEventsFunction.Environment.Variables.EVENT_BUS_NAME",
+        GONE,
+    ),
+    (rules.an_environment_name_means_one_thing, "MessagesFunction.Environment.Variables.DECISION_RETENTION_DAYS", 30),
+    (rules.a_new_layer_reaches_the_functions, "Globals.Function.AutoPublishAlias", GONE),
+    (rules.a_new_layer_reaches_the_functions, "PracticesFunction.AutoPublishAliasAllProperties", GONE),
+    (rules.a_new_layer_reaches_the_functions, "PatientContactLayer.PublishLambdaVersion", GONE),
+    (
+        rules.a_deployment_is_rolled_back_by_its_functions_errors,
+        "PracticesFunction.DeploymentPreference.Alarms",
+        [{"Ref": "MessagesErrorsAlarm"}],
+    ),
+    (
+        rules.a_deployment_is_rolled_back_by_its_functions_errors,
+        "MessagesErrorsAlarm.Dimensions.0.Value.Ref",
+        "PracticesFunction",
+    ),
+    (
+        rules.each_pattern_matches_what_the_code_accepts,
+        "AutomationsRule.EventPattern.source",
+        ["patient-contact.automation"],
+    ),
+    (
+        rules.each_pattern_matches_what_the_code_accepts,
+        "AutomationsRule.EventPattern.source",
+        [{"prefix": "patient-contact."}],
+    ),
+    (
+        rules.each_pattern_matches_what_the_code_accepts,
+        "AutomationsRule.EventPattern.detail-type",
+        ["AutomationTriggered"],
+    ),
+    (
+        rules.events_are_put_from_one_source_by_each,
+        "TriggerAutomationsPolicy.PolicyDocument.Statement.0.Condition",
+        GONE,
+    ),
+    (rules.events_are_put_from_one_source_by_each, "TriggerAutomationsPolicy.PolicyDocument.Statement.0.Resource", "*"),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "AutomationsQueue.RedrivePolicy", GONE),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "AutomationsQueue.RedrivePolicy.maxReceiveCount", 3),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "AutomationsRule.Targets.0.DeadLetterConfig", GONE),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "AutomationsDeadLetters.MessageRetentionPeriod", 345600),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "AutomationsQueue.SqsManagedSseEnabled", GONE),
+    (rules.each_rule_may_reach_its_queues, "AutomationsRulePolicy.Queues.1", GONE),
+    (rules.each_rule_may_reach_its_queues, "AutomationsRulePolicy.PolicyDocument.Statement.0.Condition", GONE),
+    (rules.each_queue_waits_for_its_function, "AutomationsQueue.VisibilityTimeout", 360),
+    (rules.each_queue_waits_for_its_function, "AutomationsQueue.VisibilityTimeout", GONE),
+    (rules.each_queue_waits_for_its_function, "RunAutomationFunction.Timeout", 61),
+    (
+        rules.each_batch_reports_what_failed,
+        "RunAutomationFunction.Events.Automations.Properties.FunctionResponseTypes",
+        GONE,
+    ),
+    (
+        rules.each_batch_reports_what_failed,
+        "RunAutomationFunction.Events.Automations.Properties.MaximumBatchingWindowInSeconds",
+        GONE,
+    ),
+    (rules.each_batch_reports_what_failed, "PublishEventsFunction.Events.TableStream.Properties.BatchSize", 10),
+    (rules.each_batch_reports_what_failed, "RunAutomationFunction.ReservedConcurrentExecutions", 5),
+    (
+        rules.no_record_of_the_stream_is_lost,
+        "PublishEventsFunction.Events.TableStream.Properties.DestinationConfig",
+        GONE,
+    ),
+    (
+        rules.no_record_of_the_stream_is_lost,
+        "PublishEventsFunction.Events.TableStream.Properties.MaximumRecordAgeInSeconds",
+        86400,
+    ),
+    (
+        rules.each_route_has_its_one_scope,
+        "PracticesFunction.Events.PutPractice.Properties.Auth.AuthorizationScopes",
+        ["practice/read"],
+    ),
+    (
+        rules.each_route_has_its_one_scope,
+        "PracticesFunction.Events.PutPractice.Properties.Auth.AuthorizationScopes",
+        ["practice/admin", "practice/read"],
+    ),
+    (rules.each_route_has_its_one_scope, "PracticesFunction.Events.PutPractice.Properties.Auth", GONE),
+    (rules.each_route_is_the_handlers_own, "PracticesFunction.Events.ListAutomations", GONE),
+    (
+        rules.each_route_is_the_handlers_own,
+        "PracticesFunction.Events.GetPractice.Properties.Path",
+        "/v1/practices/{id}",
+    ),
+    (rules.the_api_fails_rather_than_opens, "Api.FailOnWarnings", GONE),
+    (rules.the_api_fails_rather_than_opens, "Api.Auth.DefaultAuthorizer", GONE),
+    (rules.the_api_fails_rather_than_opens, "Api.DefaultRouteSettings.ThrottlingRateLimit", GONE),
+    (
+        rules.nothing_logs_a_path,
+        "Api.AccessLogSettings.Format",
+        '{"routeKey": "$context.routeKey", "path": "$context.path"}',
+    ),
+    (rules.each_function_has_its_own_role, "MessagesFunction.Role.Fn::GetAtt.0", "PracticesRole"),
+    (rules.each_function_has_its_own_role, "MessagesFunction.Role", GONE),
+    (
+        rules.each_function_has_its_own_role,
+        "MessagesRole.ManagedPolicyArns.1",
+        "arn:aws:iam::aws:policy/AmazonDynamoDBFullAccess",
+    ),
+    (rules.no_policy_has_a_star, "MessagesRole.Policies.0.PolicyDocument.Statement.0.Action", "dynamodb:*"),
+    (rules.no_policy_has_a_star, "MessagesRole.Policies.0.PolicyDocument.Statement.0.Resource", "*"),
+    (rules.no_policy_has_a_star, "MessagesRole.Policies.0.PolicyDocument.Statement.1.Condition", GONE),
+    (rules.functions_keep_to_their_keys, "PracticesRole.Policies.0.PolicyDocument.Statement.1", GONE),
+    (
+        rules.functions_keep_to_their_keys,
+        "PreferencesRole.Policies.0.PolicyDocument.Statement.0.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
+        ["PRACTICE#*#PATIENT#*"],
+    ),
+    (rules.what_is_kept_outlives_the_stack, "Resources.Table.DeletionPolicy", "Delete"),
+    (rules.what_is_kept_outlives_the_stack, "Resources.AutomationsDeadLetters.UpdateReplacePolicy", GONE),
+    (rules.what_is_kept_outlives_the_stack, "Resources.PracticesLog.DeletionPolicy", GONE),
+    (rules.the_table_is_protected, "Table.DeletionProtectionEnabled", False),
+    (rules.the_table_is_protected, "Table.PointInTimeRecoverySpecification", GONE),
+    (rules.the_table_is_protected, "BackupSelection.BackupSelection.Resources", []),
+    (rules.the_indexes_are_those_of_the_design, "Table.LocalSecondaryIndexes", GONE),
+    (rules.the_indexes_are_those_of_the_design, "Table.GlobalSecondaryIndexes.0.Projection.ProjectionType", "ALL"),
+    (rules.decisions_outlive_their_events, "Parameters.DecisionRetentionDays.MinValue", 30),
+    (rules.decisions_outlive_their_events, "Parameters.DecisionRetentionDays.MinValue", GONE),
+    (rules.each_log_is_encrypted_and_ends, "MessagesLog.RetentionInDays", GONE),
+    (rules.each_log_is_encrypted_and_ends, "MessagesFunction.LoggingConfig.LogGroup", GONE),
+    (rules.each_log_is_encrypted_and_ends, "Api.AccessLogSettings", GONE),
+    (rules.buckets_and_topics_are_closed, "FailedRecordsBucket.BucketEncryption", GONE),
+    (rules.buckets_and_topics_are_closed, "Resources.FailedRecordsBucketPolicy", GONE),
+    (rules.buckets_and_topics_are_closed, "AlarmTopic.KmsMasterKeyId", GONE),
+    (rules.each_dead_letter_rings, "Resources.AutomationsDeadLettersAlarm", GONE),
+    (rules.each_dead_letter_rings, "FailedRecordsAlarm.Metrics.1.MetricStat.Metric.Dimensions.1", FUNCTION),
+    (rules.each_dead_letter_rings, "FailedRecordsAlarm.Metrics.2", GONE),
+    (rules.each_dead_letter_rings, "Resources.FailedRecordsAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.AutomationsQueueAgeAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.PublishEventsIteratorAgeAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.AutomationsRuleFailedAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.ApiErrorsAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.TableThrottlesAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.MessagesThrottlesAlarm", GONE),
+    (rules.each_alarm_is_heard, "ApiErrorsAlarm.AlarmActions", []),
+    (rules.each_alarm_is_heard, "AlarmTopicPolicy.PolicyDocument.Statement.0.Condition", GONE),
+]
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    return load(TEXT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def region() -> Iterator[None]:
+    """Handlers make their clients when they are imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield
+
+
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+def test_the_template_keeps_the_rule(rule: rules.Rule, template: dict[str, Any]) -> None:
+    assert rule(template) == []
+
+
+@pytest.mark.parametrize(("rule", "place", "value"), BREAKS, ids=lambda each: getattr(each, "__name__", None))
+def test_the_rule_notices_when_it_is_broken(
+    rule: rules.Rule, place: str, value: object, template: dict[str, Any]
+) -> None:
+    broken = copy.deepcopy(template)
+    put(broken, place, value)
+
+    try:
+        complaints = rule(broken)
+    except (KeyError, ValueError) as missing:
+        complaints = [repr(missing)]
+
+    assert complaints
+
+
+def test_every_rule_has_been_seen_to_fail() -> None:
+    assert {rule for rule, _, _ in BREAKS} == set(rules.RULES)
+
+
+def test_a_changed_layer_becomes_a_new_version_of_every_function(template: dict[str, Any]) -> None:
+    before, after = (published(template, layer) for layer in ("one", "two"))
+
+    assert len(before) == len(after) == len(rules.functions(template))
+    assert not before & after
+
+
+def test_each_index_says_what_reads_it() -> None:
+    lines = TEXT.splitlines()
+    indexes = [number for number, line in enumerate(lines) if "- IndexName:" in line]
+
+    assert len(indexes) == 2
+    assert all(lines[number - 1].lstrip().startswith("#") for number in indexes)
+
+
+def test_each_suppressed_lint_rule_has_its_reason_beside_it() -> None:
+    lines = TEXT.splitlines()
+    suppressed = [number for number, line in enumerate(lines) if re.search(r"\b[EW]S?\d{4}\b", line)]
+
+    assert suppressed
+    assert all("#" in lines[number] or lines[number - 1].lstrip().startswith("#") for number in suppressed)
+
+
+def test_the_serverless_rules_of_cfn_lint_are_awake(tmp_path: Path, template: dict[str, Any]) -> None:
+    broken = copy.deepcopy(template)
+    put(broken, "AutomationsRule.Targets.0.DeadLetterConfig", GONE)
+    put(broken, "Api.AccessLogSettings", GONE)
+    put(broken, "Globals.Function.Tracing", GONE)
+    for function in rules.of_type(broken, "AWS::Serverless::Function").values():
+        function["CodeUri"] = "s3://bucket/key"
+    (tmp_path / "template.json").write_text(json.dumps(broken))
+
+    linted = subprocess.run(
+        [Path(sys.executable).with_name("cfn-lint"), "-a", "cfn_lint_serverless.rules", "-f", "json", "template.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "AWS_DEFAULT_REGION": "us-east-1"},
+    )
+
+    assert {"ES4000", "ES2000", "WS1000"} <= {each["Rule"]["Id"] for each in json.loads(linted.stdout)}
+
+
+def load(text: str) -> dict[str, Any]:
+    """Return the template with its intrinsic functions in their long form."""
+    loaded: dict[str, Any] = yaml_parse(text)
+    return loaded
+
+
+def put(template: dict[str, Any], place: str, value: object) -> None:
+    """Put a value at a dotted place, or take what is there away."""
+    *way, last = (int(part) if part.isdigit() else part for part in place.split("."))
+    if way[0] not in template:
+        way = ["Resources", way[0], "Properties", *way[1:]]
+    here: Any = template
+    for part in way:
+        here = here[part]
+    if value is GONE:
+        del here[last]
+    elif isinstance(here, list) and last == len(here):
+        here.append(value)
+    else:
+        here[last] = value
+
+
+def published(template: dict[str, Any], layer: str) -> set[str]:
+    """Return the logical ids of the versions that a deployment publishes with a layer of this content."""
+    packaged = copy.deepcopy(template)
+    for resource in packaged["Resources"].values():
+        properties = resource.get("Properties", {})
+        if "ContentUri" in properties:
+            properties["ContentUri"] = f"s3://bucket/{layer}"
+        if "CodeUri" in properties:
+            properties["CodeUri"] = "s3://bucket/function"
+    plain = transform(packaged, {"JwtIssuer": "https://issuer.example", "JwtAudience": "api"}, NoManagedPolicies())
+    return {name for name, each in plain["Resources"].items() if each["Type"] == "AWS::Lambda::Version"}
+
+
+class NoManagedPolicies:
+    """The template names its policies by ARN, so that there are none to look up."""
+
+    def load(self) -> dict[str, str]:
+        return {}
