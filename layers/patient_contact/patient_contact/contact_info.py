@@ -51,7 +51,7 @@ def emails_on_file(given: Iterable[tuple[str, Status | None]]) -> tuple[Email, .
     merged: dict[str, Email] = {}
     for raw, status in given:
         try:
-            address = email_validator.validate_email(raw, check_deliverability=False).normalized
+            address = email_validator.validate_email(raw.strip(), check_deliverability=False).normalized
         except email_validator.EmailNotValidError:
             merged.setdefault(raw, Email(raw, "invalid"))
             continue

@@ -5,11 +5,12 @@ Shapes: imports the pure half and the API's shapes. `template.yaml` is held agai
 
 import json
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from patient_contact.api import Id, Messages, OccurrenceId
+from patient_contact.content import MAX_CALL
 
 SOURCE_AUTOMATIONS = "patient-contact.automations"
 SOURCE_ROUTING = "patient-contact.routing"
@@ -33,6 +34,20 @@ MIN_RETENTION_DAYS = 396
 MAX_CLOCK_SKEW = timedelta(days=1)
 
 
+# A limit makes pydantic look at every character: a lone surrogate could never be stored.
+ContextText = Annotated[str, StringConstraints(max_length=MAX_CALL)]
+
+
+def _iso_time(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("a time is ISO 8601 text")  # noqa: TRY004 - pydantic's errors are ValueErrors
+    return datetime.fromisoformat(value)
+
+
+# Not as pydantic reads times: it takes any number, a phone number too, for seconds since 1970.
+IsoTime = Annotated[AwareDatetime, BeforeValidator(_iso_time)]
+
+
 class Refused(Exception):
     """An event can never be handled; `reason` says why, in codes and field names, never values."""
 
@@ -44,17 +59,17 @@ class Refused(Exception):
 class AutomationTriggered(BaseModel):
     """The detail of an `AutomationTriggered` event: one occurrence of an automation for one patient."""
 
-    # Strict to the letter; JSON has no times, so `send_before` is read from its ISO 8601 text.
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    version: Literal[1]
+    # A literal 1 would let `true` and `1.0` through.
+    version: Annotated[int, Field(ge=1, le=1)]
     practice_id: Id
     patient_id: Id
     automation_id: Id
     occurrence_id: OccurrenceId
-    context: dict[StrictStr, StrictStr | StrictInt | StrictFloat] = {}
+    context: dict[ContextText, ContextText | int | Annotated[float, Field(allow_inf_nan=False)]] = {}
     messages: Messages | None = None
-    send_before: AwareDatetime | None = None
+    send_before: IsoTime | None = None
 
     @property
     def message_id(self) -> str:
@@ -67,7 +82,7 @@ class BusEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    time: AwareDatetime
+    time: IsoTime
     detail_type: Annotated[str, Field(alias="detail-type")]
     detail: dict[str, Any]
 

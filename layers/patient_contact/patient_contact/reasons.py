@@ -43,7 +43,7 @@ CLAUSES: dict[Reason, str] = {
     "TEXT_NOT_INCLUDED": "the message has no text, and {phone} can be called",
 }
 
-# Two codes say something else when they are why nothing is sent.
+# What a code says when it is why nothing is sent, where that is something else.
 SUPPRESSED_CLAUSES: dict[Reason, str] = {
     "TEXT_ENABLED": "{phone} can be texted, so it is not called, and the message has no text",
 }

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -40,7 +40,7 @@ def republish(stack: str) -> Iterator[Attempt]:
         # Lambda keeps the whole event as a text.
         payload = invocation["payload"]
         event = json.loads(payload) if isinstance(payload, str) else payload
-        answer = functions.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+        answer: dict[str, Any] = dict(functions.invoke(FunctionName=function, Payload=json.dumps(event).encode()))
         # With a FunctionError, the payload is the error and not a batch response.
         published = "FunctionError" not in answer and json.loads(answer["Payload"].read()) == {"batchItemFailures": []}
         if published:
