@@ -44,6 +44,8 @@ SCOPES = {
     "POST {}/patients/{patient_id}/messages": "messages/send",
 }
 
+# Read by botocore, and empty where it is deployed.
+FOR_SAM_LOCAL = "AWS_ENDPOINT_URL"
 NEEDED = {
     "PracticesFunction": {"TABLE_NAME", "AUDIT_KEY"},
     "PreferencesFunction": {"TABLE_NAME", "AUDIT_KEY"},
@@ -222,7 +224,7 @@ def each_function_has_its_handler(template: Template) -> list[str]:
 
 def each_environment_name_is_read(template: Template) -> list[str]:
     """No function is given a name that the settings do not read."""
-    read = settings_names()
+    read = settings_names() | {FOR_SAM_LOCAL}
     return [
         f"{name}: nothing reads {each}"
         for name, function in functions(template).items()
@@ -232,7 +234,9 @@ def each_environment_name_is_read(template: Template) -> list[str]:
 
 def each_function_has_the_environment_that_it_needs(template: Template) -> list[str]:
     """Every function is given exactly the names that it reads."""
-    given = {name: set(each["Environment"]["Variables"]) for name, each in functions(template).items()}
+    given = {
+        name: set(each["Environment"]["Variables"]) - {FOR_SAM_LOCAL} for name, each in functions(template).items()
+    }
     return [f"{name}: {sorted(given.get(name, set()) ^ NEEDED.get(name, set()))}" for name in differing(given, NEEDED)]
 
 

@@ -1,0 +1,101 @@
+"""`python -m tests.local` runs the stack until it is interrupted; `python -m tests.local sam-env` configures SAM CLI.
+
+PORT (3000) is where the API listens, AWS_PORT (4566) where AWS does; AWS_REGION (us-east-1); DEMO=0 starts without demo
+data; RETRY_SECONDS (2) is how long a failed item waits for its next try. Events on the bus go to standard output, one
+JSON line each; what the functions log goes to standard error.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+import threading
+
+from tests.local.stack import LocalStack, PortInUse, start
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command and return the exit status."""
+    if arguments == ["sam-env"]:
+        return print_sam_environment()
+    if arguments:
+        print("usage: python -m tests.local [sam-env]", file=sys.stderr)
+        return 2
+    return run()
+
+
+def run() -> int:
+    """Run the stack until it is interrupted."""
+    # Functions print their logs and metrics as they do in Lambda; standard output is for the bus alone.
+    events, sys.stdout = sys.stdout, sys.stderr
+
+    def tell(line: str) -> None:
+        # Nobody may be reading any more (`make run | head`): that is no reason for publishing to fail.
+        with contextlib.suppress(BrokenPipeError):
+            print(line, file=events, flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with start(
+            port=_number("PORT", 3000),
+            aws_port=_number("AWS_PORT", 4566),
+            demo=os.environ.get("DEMO") != "0",
+            region=os.environ.get("AWS_REGION", "us-east-1"),
+            retry_seconds=_number("RETRY_SECONDS", 2),
+            announce=tell,
+        ) as stack:
+            tell(introduction(stack))
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    except PortInUse as error:
+        print(f"{error}: choose another with PORT=… or AWS_PORT=…", file=sys.stderr)
+        return 1
+    return 0
+
+
+def introduction(stack: LocalStack) -> str:
+    """Return what a newcomer needs to know of a running stack; the last line says that it serves."""
+    described = stack.describe()
+    dead_letters = [url for name, url in described["resources"].items() if name.endswith("DeadLetters")]
+    body = '{"sub": "me", "practice_ids": ["demo"], "scope": "preferences/read preferences/write"}'
+    return "\n".join(
+        [
+            f"API           {stack.api_url}",
+            f"AWS           {stack.aws_url} in {stack.region}, with any credentials",
+            f"event bus     {stack.bus}",
+            f"table         {stack.environment['TABLE_NAME']}",
+            *(f"dead letters  {url}" for url in dead_letters),
+            f"a token       curl -s {stack.api_url}/local/token -d '{body}'",
+            f"ready {stack.api_url}",
+        ]
+    )
+
+
+def print_sam_environment() -> int:
+    """Print the file for `sam local invoke --env-vars`, from the stack that is running."""
+    port = _number("PORT", 3000)
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        connection.request("GET", "/local/resources")
+        described = json.load(connection.getresponse())
+    except OSError:
+        print(f"nothing is running on port {port}: start it with `make run`", file=sys.stderr)
+        return 1
+    where = {"AWS_ENDPOINT_URL": described["aws_url"]}
+    print(json.dumps({name: each | where for name, each in described["functions"].items()}, indent=2))
+    return 0
+
+
+def _number(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, str(otherwise))
+    if not text.isdecimal():
+        sys.exit(f"{name} must be a number")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,103 @@
+"""moto in place of AWS: in this process for the functions, over HTTP for everybody else, the same state behind both."""
+
+import functools
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+from moto import mock_aws
+from moto.dynamodb.responses import DynamoHandler
+from moto.events.models import EventsBackend
+from moto.events.utils import EventTemplateParser
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from tests.local.template import Template
+
+STACK = "patient-contact"
+
+# moto undoes a cancelled transaction by putting back a copy of the whole table, and with it undoes what other threads
+# wrote in the meantime: one DynamoDB call at a time. Reentrant, for who reads the stream in one go.
+TABLE_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The created stack: physical ids by logical id, and the outputs."""
+
+    resources: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@contextmanager
+def simulated(on_event: Callable[[dict[str, Any]], None], written: threading.Event) -> Iterator[None]:
+    """Send every AWS call of this process to moto, report each accepted event, and signal calls to the table."""
+    call_action, put_events = DynamoHandler.call_action, EventsBackend.put_events
+
+    @functools.wraps(call_action)
+    def one_at_a_time(handler: DynamoHandler) -> Any:
+        try:
+            with TABLE_LOCK:
+                return call_action(handler)
+        finally:
+            written.set()
+
+    @functools.wraps(put_events)
+    def reported(backend: EventsBackend, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        entries = put_events(backend, events)
+        for event, entry in zip(events, entries, strict=True):
+            if "EventId" in entry:
+                on_event(event)
+        return entries
+
+    parse = EventTemplateParser.parse
+
+    def rendered(*, input_template: str | None, event: Any, **others: Any) -> Any:
+        # moto renders whole events through a text template, too: 25 ms each, without the account, and with whatever
+        # looks like "<id>" in them replaced.
+        if input_template is None:
+            return {name: value for name, value in event.items() if name != "ingestion-time"}
+        return parse(input_template=input_template, event=event, **others)
+
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(EventTemplateParser, "parse", staticmethod(rendered)))
+        patches.enter_context(patch.object(DynamoHandler, "call_action", one_at_a_time))
+        patches.enter_context(patch.object(EventsBackend, "put_events", reported))
+        patches.enter_context(mock_aws())
+        yield
+
+
+def server(listening: socket.socket) -> BaseWSGIServer:
+    """Return a server of moto's state over HTTP, for a socket that is listening already."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    application = DomainDispatcherApplication(create_backend_app)
+    host, port = listening.getsockname()
+    return make_server(
+        host, port, application, threaded=True, request_handler=MotoRequestHandler, fd=listening.fileno()
+    )
+
+
+def deploy(template: Template) -> Deployed:
+    """Create the template's stateful resources, and what moto's CloudFormation leaves out of them."""
+    cloudformation = boto3.client("cloudformation")
+    cloudformation.create_stack(
+        StackName=STACK,
+        TemplateBody=json.dumps(template.for_moto()),
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in template.parameters.items()],
+    )
+    (stack,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"]
+    summaries = cloudformation.list_stack_resources(StackName=STACK)["StackResourceSummaries"]
+    resources = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in summaries}
+    for name, resource in template.resources.items():
+        if resource["Type"] == "AWS::DynamoDB::Table" and "TimeToLiveSpecification" in resource["Properties"]:
+            boto3.client("dynamodb").update_time_to_live(
+                TableName=resources[name], TimeToLiveSpecification=resource["Properties"]["TimeToLiveSpecification"]
+            )
+    return Deployed(resources, {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])})

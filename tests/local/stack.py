@@ -1,0 +1,243 @@
+"""The local stack: the template's resources in moto, its functions in this process, its API over HTTP, its pollers."""
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import boto3
+
+from tests.local import api, aws, demo_data, queues, stream
+from tests.local.runtime import Feed, Runtime, forget_clients
+from tests.local.template import Template
+from tests.local.tokens import Tokens
+
+PARAMETERS = {"JwtIssuer": "https://issuer.local", "JwtAudience": "patient-contact"}
+IDENTIFIER = re.compile(r"[A-Za-z0-9._~:-]{1,300}")
+
+_ONE_AT_A_TIME = threading.Lock()
+
+Found = TypeVar("Found")
+
+
+class PortInUse(Exception):
+    """The port that was asked for is taken."""
+
+
+class LocalStack:
+    """A running stack: where it is, what is in it, and what was published on its bus so far."""
+
+    tokens: Tokens
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self.api_url = ""
+        self.aws_url = ""
+        self.bus = ""
+        self.resources: Mapping[str, str] = {}
+        self.functions: Mapping[str, Mapping[str, str]] = {}
+        self.events: list[dict[str, Any]] = []
+        self.undo = ExitStack()
+
+    def __enter__(self) -> "LocalStack":  # noqa: PYI034 - nobody inherits from it
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What processes outside need: where AWS is, credentials, and the variables of all functions."""
+        return _aws_variables(self.region) | _merged(self.describe()["functions"]) | {"AWS_ENDPOINT_URL": self.aws_url}
+
+    def token(self, sub: str, practice_ids: Iterable[str], scope: str) -> str:
+        """Return an access token; scopes are separated by spaces."""
+        return self.tokens.issue(sub, practice_ids, scope)
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client as somebody outside has it: over HTTP."""
+        session = boto3.Session("local", "local", region_name=self.region)
+        return session.client(service, endpoint_url=self.aws_url)  # type: ignore[call-overload]
+
+    def wait_until(self, found: Callable[[], Found], timeout: float = 15) -> Found:
+        """Ask until the answer is truthy and return it; raises `TimeoutError` when that takes too many seconds."""
+        deadline = time.monotonic() + timeout
+        while not (answer := found()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {timeout} s")
+            time.sleep(0.02)
+        return answer
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is where, seen from outside: URLs of queues lead to the port that serves AWS."""
+        text = json.dumps(
+            {
+                "api_url": self.api_url,
+                "aws_url": self.aws_url,
+                "region": self.region,
+                "event_bus": self.bus,
+                "resources": dict(self.resources),
+                "functions": {name: dict(variables) for name, variables in self.functions.items()},
+            }
+        )
+        described: dict[str, Any] = json.loads(
+            text.replace(f"https://sqs.{self.region}.amazonaws.com/", f"{self.aws_url}/")
+        )
+        return described
+
+    def stop(self) -> None:
+        """Stop everything; what was stored is gone."""
+        self.undo.close()
+
+
+def start(
+    port: int = 0,
+    aws_port: int = 0,
+    demo: bool = False,
+    region: str = "us-east-1",
+    retry_seconds: int = 2,
+    announce: Callable[[str], object] = str,
+) -> LocalStack:
+    """Start the only stack of this process; raises `PortInUse`, and port 0 takes any that is free.
+
+    `announce` gets a JSON line for each event on the bus; a failed item waits `retry_seconds` for its next try.
+    """
+    stack = LocalStack(region)
+    try:
+        _boot(stack, port, aws_port, retry_seconds, announce)
+        if demo:
+            demo_data.load(stack.api_url, stack.token("demo-data", [demo_data.PRACTICE_ID], demo_data.SCOPE))
+    except BaseException:
+        stack.stop()
+        raise
+    return stack
+
+
+def _boot(stack: LocalStack, port: int, aws_port: int, retry_seconds: int, announce: Callable[[str], object]) -> None:
+    written, stopping = threading.Event(), threading.Event()
+
+    def on_event(event: dict[str, Any]) -> None:
+        if str(event.get("EventBusName", "default")).rpartition("/")[2] == stack.bus:
+            detail = json.loads(event["Detail"])
+            stack.events.append({"source": event["Source"], "detail-type": event["DetailType"], "detail": detail})
+            announce(summary(event["Source"], event["DetailType"], detail))
+
+    during = stack.undo.enter_context
+    during(_only_one())
+    api_socket, aws_socket = during(_listening(port)), during(_listening(aws_port))
+    during(_environment(_aws_variables(stack.region)))
+    forget_clients()
+    stack.undo.callback(forget_clients)
+    during(aws.simulated(on_event, written))
+
+    template = Template(PARAMETERS)
+    deployed = aws.deploy(template)
+    service = template.service(deployed.outputs)
+    stack.resources = {**deployed.resources, **service.buses}
+    (stack.bus,) = service.buses.values()
+    stack.functions = {function.name: function.environment for function in service.functions}
+    during(_environment(_merged(stack.functions)))
+
+    runtime = Runtime(service.functions, stack.region)
+    stack.tokens = Tokens(service.issuer, service.audiences)
+    gateway = api.Gateway(service.routes, stack.tokens, runtime, stack.describe)
+    stack.aws_url = during(_serving(aws.server(aws_socket)))
+    stack.api_url = during(_serving(api.Server(api_socket, gateway)))
+    for source in service.event_sources:
+        feed = Feed(source, runtime, retry_seconds, stopping, written)
+        poll, client = (stream.poll, "s3") if ":dynamodb:" in source.arn else (queues.poll, "sqs")
+        during(_running(poll, feed, boto3.client(client)))  # type: ignore[call-overload]
+    stack.undo.callback(written.set)
+    stack.undo.callback(stopping.set)
+
+
+def summary(source: str, detail_type: str, detail: object) -> str:
+    """Render an event as one JSON line without anything about the patient."""
+    facts = detail if isinstance(detail, dict) else {}
+    message_id = facts.get("message_id")
+    if "automation_id" in facts:
+        message_id = f"automation:{facts['automation_id']}:{facts.get('occurrence_id')}"
+    told = {"practice": facts.get("practice_id"), "message_id": message_id, "outcome": facts.get("outcome")}
+    # Whoever may put events could put anything else in the place of an id.
+    ids = {name: value for name, value in told.items() if isinstance(value, str) and IDENTIFIER.fullmatch(value)}
+    return json.dumps({"source": source, "detail-type": detail_type, **ids})
+
+
+def _merged(environments: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return one environment for all functions: a name means the same in each of them."""
+    return {name: value for each in environments.values() for name, value in each.items()}
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Hold the process, for which moto keeps one state."""
+    if not _ONE_AT_A_TIME.acquire(blocking=False):
+        raise RuntimeError("a stack is running in this process already")
+    try:
+        yield
+    finally:
+        _ONE_AT_A_TIME.release()
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    """Take a port of the loopback address, and nothing but that address."""
+    try:
+        listening = socket.create_server(("127.0.0.1", port), backlog=128)
+    except OSError as error:
+        raise PortInUse(f"port {port} is in use") from error
+    with listening:
+        yield listening
+
+
+@contextmanager
+def _running(work: Callable[..., object], *arguments: object) -> Iterator[None]:
+    """Do the work in a thread; whoever started it says when it ends."""
+    thread = threading.Thread(target=work, args=arguments, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@contextmanager
+def _serving(server: Any) -> Iterator[str]:
+    """Serve requests from a thread, and give the URL."""
+    with _running(server.serve_forever, 0.05):
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Run the process with these variables, and with nothing else of AWS's: no profile may lead to a real account."""
+    saved = dict(os.environ)
+    for name in [name for name in saved if name.startswith("AWS_") and name not in _aws_variables("")]:
+        del os.environ[name]
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(saved)
+
+
+def _aws_variables(region: str) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled",
+    }
