@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Header
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from patient_contact import api, asked, aws, clock, decisions, facesheet, http, log, patients, settings
 from patient_contact.content import Content
 from patient_contact.http import PATH, PatientId, PracticeId, answers, needs
@@ -66,7 +67,7 @@ def _answer(
     practice_id: str, patient_id: str, recorded: decisions.Recorded, digest: str
 ) -> Response[api.RecordedDecision]:
     if recorded.request != digest:
-        raise http.Invalid(("header", "Idempotency-Key"), "reused", "this key was used for another message")
+        raise http.Invalid(("header", "idempotency-key"), "reused", "this key was used for another message")
     blocked = recorded.decision.outcome == "suppress"
     path = f"/v1/practices/{practice_id}/patients/{patient_id}/decisions/{recorded.message_id}"
     return http.answer(decisions.answer(recorded), 409 if blocked else 202, location=path)

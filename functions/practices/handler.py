@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from patient_contact import advice, api, asked, aws, http, practices, truth_table
 from patient_contact.facesheet import Line, Practice
 from patient_contact.facts import CHANNELS, Policy
@@ -62,7 +63,7 @@ def put_practice(practice_id: PracticeId, body: api.PracticeBody) -> Response[ap
 def list_automations(practice_id: PracticeId, limit: Limit = 50, cursor: Cursor = None) -> Response[api.AutomationList]:
     """List the automations in the order of their ids."""
     asked.practice(practice_id)
-    after = http.place(cursor)
+    after = http.place(cursor, http.AFTER_ID)
     items, after = practices.list_automations(practice_id, limit, after)
     return http.next_page([_automation_answer(item) for item in items], after)
 

@@ -8,6 +8,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from patient_contact import api, asked, aws, clock, consents, decision_data, decisions, facesheet, http, patients
 from patient_contact.contact_info import e164, emails_on_file, phones_on_file
 from patient_contact.facesheet import Patient
@@ -110,7 +111,9 @@ def put_do_not_contact(
 
 
 @app.put(
-    f"{PATIENT}/sms-consent", security=needs("preferences/write"), responses=answers(api.Facesheet, 400, 404, 412, 413)
+    f"{PATIENT}/sms-consent",
+    security=needs("preferences/write"),
+    responses=answers(api.Facesheet, 400, 404, 409, 412, 413),
 )
 def put_sms_consent(
     practice_id: PracticeId, patient_id: PatientId, body: api.SmsConsentBody, if_match: IfMatch = None
@@ -138,7 +141,7 @@ def list_changes(
     practice_id: PracticeId, patient_id: PatientId, limit: Limit = 50, cursor: Cursor = None
 ) -> Response[api.ChangeList]:
     """List who changed what, newest first."""
-    after = http.place(cursor)
+    after = http.place(cursor, http.AFTER_VERSION)
     items, after = patients.list_changes(practice_id, patient_id, limit, after)
     if not items and cursor is None:
         raise UnknownPatient
@@ -150,7 +153,7 @@ def list_decisions(
     practice_id: PracticeId, patient_id: PatientId, limit: Limit = 50, cursor: Cursor = None
 ) -> Response[api.RecordedDecisionList]:
     """List what was decided for the patient and why, newest first."""
-    after = http.place(cursor)
+    after = http.place(cursor, http.AFTER_DECISION)
     items, after = decisions.list_newest(practice_id, patient_id, limit, after)
     if not items:
         _known(patients.read(practice_id, patient_id))
@@ -180,7 +183,7 @@ def search_patients(
 ) -> Response[api.FoundList]:
     """Find the patients who have a phone number on file, or the one with an id; numbers stay out of URLs."""
     practice = asked.practice(practice_id)
-    after = http.place(cursor)
+    after = http.place(cursor, http.AFTER_ID)
     if body.patient_id is not None:
         found, after = [body.patient_id] if patients.read(practice_id, body.patient_id) else [], None
     else:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from patient_contact import aws, clock, content, decisions, events, log, patients, practices, settings
 from patient_contact.events import AutomationTriggered, Refused
 from patient_contact.facesheet import Practice, facts_of

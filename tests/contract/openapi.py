@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
-from patient_contact.http import TITLES
 
 from functions.messages.handler import app as messages
 from functions.practices.handler import app as practices
 from functions.preferences.handler import app as preferences
+from patient_contact.http import TITLES
 
 TITLE = "Patient contact preferences"
 VERSION = "1"

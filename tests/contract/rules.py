@@ -14,6 +14,7 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 from moto.events.models import EventPattern
+
 from patient_contact import events, settings
 
 ROOT = Path(__file__).parents[2]

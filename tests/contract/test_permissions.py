@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from patient_contact import aws
 from samtranslator.yaml_helper import yaml_parse
 
+from patient_contact import aws
 from tests.contract import rules
 from tests.local import demo_data
 from tests.local.stack import LocalStack, start

@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+
 from patient_contact import republish
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:publish:live"

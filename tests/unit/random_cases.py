@@ -4,6 +4,7 @@ from itertools import product
 
 from hypothesis import settings
 from hypothesis import strategies as st
+
 from patient_contact.facts import (
     CHANNELS,
     Channel,

@@ -1,6 +1,7 @@
 """What a practice is told of what it has set."""
 
 import pytest
+
 from patient_contact.advice import Advice, of_channels, of_practice
 from patient_contact.facts import CHANNELS, Channel, Policy
 

@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
+
 from patient_contact import api
 from patient_contact.content import Content
-from pydantic import BaseModel, ValidationError
 
 SECRET = "+1 503-555-0147 SECRET"
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
+
 from patient_contact import routing
 from patient_contact.decision_data import to_data
 from patient_contact.facts import Facts, Message, Policy
 from patient_contact.routing import decide
-
 from tests.unit import cases, random_cases
 from tests.unit.cases import CASES
 

@@ -1,6 +1,7 @@
 """Contact info, junk included, made into what is on file."""
 
 import pytest
+
 from patient_contact.contact_info import e164, emails_on_file, is_country, phones_on_file
 from patient_contact.facts import Email, LineType, Phone, Status
 

@@ -1,6 +1,7 @@
 """Content: templates, limits, and filling from an event's context, never by half."""
 
 import pytest
+
 from patient_contact.content import Content, Unfillable, fill, is_template, too_long
 from patient_contact.facts import Channel
 

@@ -1,6 +1,7 @@
 """A decision as data: complete enough to explain itself and to be replayed."""
 
 import pytest
+
 from patient_contact import api
 from patient_contact.decision_data import answer, from_data, to_data
 from patient_contact.facts import Consent, Email, Facts, Message, Phone, Policy

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from patient_contact.api import Messages, TextTemplate
 from patient_contact.events import AutomationTriggered, Refused, accept_trigger
 

@@ -1,6 +1,7 @@
 """The facesheet, and the facts that routing is given of the same patient."""
 
 import pytest
+
 from patient_contact.facesheet import ConsentRecord, Line, Number, Patient, Practice, facesheet, facts_of
 from patient_contact.facts import Consent, Email, Facts, LineType, Phone, Policy, Status
 

@@ -4,8 +4,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import patient_contact
 import pytest
+
+import patient_contact
 
 PACKAGE = Path(patient_contact.__file__).parent
 FUNCTIONS = Path(__file__).parents[2] / "functions"

@@ -3,10 +3,10 @@
 from typing import get_args
 
 import pytest
+
 from patient_contact.facts import Consent, Email, Facts, Message, Phone, Policy
 from patient_contact.reasons import CLAUSES, SUPPRESSED_CLAUSES, Reason, display, sentence
 from patient_contact.routing import automation_disabled, decide
-
 from tests.unit.cases import CASES, Case
 
 MOBILE, LANDLINE, UNKNOWN = "+15035550112", "+15035550113", "+15035550114"

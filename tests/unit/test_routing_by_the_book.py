@@ -3,9 +3,9 @@
 from dataclasses import astuple
 
 from hypothesis import given
+
 from patient_contact.facts import Facts, Message, Phone, Policy
 from patient_contact.routing import decide
-
 from tests.unit.random_cases import messages, patients, policies, thorough
 
 BEST_FIRST = ("text_enabled", "landline", "unknown")

@@ -4,10 +4,10 @@ from dataclasses import fields
 from typing import get_args
 
 import pytest
+
 from patient_contact.facts import Channel, Email, Facts, Message, MessageClass, Phone, Policy
 from patient_contact.reasons import Reason
 from patient_contact.routing import Decision, Rule, automation_disabled, decide
-
 from tests.unit import cases
 from tests.unit.cases import CASES
 

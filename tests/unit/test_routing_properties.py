@@ -11,11 +11,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from hypothesis import assume, given, settings
+
 from patient_contact import api, asked, decision_data
 from patient_contact.facesheet import Line, Practice
 from patient_contact.facts import Facts, Message, Policy
 from patient_contact.routing import Decision, decide
-
 from tests.unit.random_cases import (
     LINE,
     OTHER_LINE,

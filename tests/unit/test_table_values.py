@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from patient_contact import table
 
 scalars = st.none() | st.booleans() | st.integers(-(10**37), 10**37) | st.text(max_size=8)

@@ -2,7 +2,6 @@
 
 from patient_contact.facts import Policy
 from patient_contact.truth_table import Row, as_csv, markdown, truth_table
-
 from tests.unit import cases
 
 DEFAULT = cases.read("truth_table_default")

@@ -3,14 +3,11 @@
 I/O. The time at which it was said decides which consent is in force; on a tie the opt-out.
 """
 
-import time
 import uuid
 from dataclasses import dataclass
 
 from patient_contact import clock, patients, practices, table
 from patient_contact.facesheet import ConsentSource, Patient, Practice
-
-PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,6 @@ def record_opt_out(practice: Practice, opt_out: OptOut, patient: Patient, if_mat
     """
     patients.expect_version(patient, if_match)
     practices.expect_consent(practice, opt_out.line)
-    deadline = time.monotonic() + PATIENCE
     recorded_at = clock.iso(clock.now())
     pk = table.number_pk(opt_out.practice_id, opt_out.phone_number)
     consent = {
@@ -67,16 +63,15 @@ def record_opt_out(practice: Practice, opt_out: OptOut, patient: Patient, if_mat
     if if_match is not None:
         key = (table.patient_pk(opt_out.practice_id, patient.patient_id), "PATIENT")
         operations.append(table.check_op(key, "version = :seen", seen=patient.version))
-    while True:
+    for _ in table.attempts():
         try:
             table.transact(operations)
         except table.Contended:
-            table.contend_again(deadline)
+            continue
         except table.ConditionFailed as failed:
             if 3 in failed.failed:
                 raise patients.StaleVersion from None
             # Something said later is in force: what was said now is history, and changes nothing.
             table.put(history)
-            return
-        else:
-            return
+        return
+    raise table.TableUnavailable("contended")

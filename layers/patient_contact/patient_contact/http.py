@@ -17,7 +17,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Que
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from patient_contact import api, log, patients
-from patient_contact.practices import LineInUse, LineTaken
+from patient_contact.practices import LineInUse, LineMoved, LineTaken
 from patient_contact.table import TableUnavailable
 
 MAX_BODY = 256 * 1024
@@ -57,8 +57,10 @@ PATH_IDS = {
     "message_id": re.compile(api.MESSAGE_ID_PATTERN),
 }
 
-# A place in a list: an id, a version, or a decision's time and message id.
-PLACE = re.compile(r"[A-Za-z0-9._~: -]{1,500}")
+# A place in a list: after an id, a change's version, or a decision's time and message id.
+AFTER_ID = re.compile(api.ID_PATTERN)
+AFTER_VERSION = re.compile(r"[0-9]{10}")
+AFTER_DECISION = re.compile(r"[0-9T:.Z-]{27} [A-Za-z0-9._~:-]{1,400}")
 
 Event = dict[str, Any]
 
@@ -170,8 +172,8 @@ def next_page(items: Iterable[object], place: str | None) -> Response[Any]:
     return answer({"items": list(items), "next": cursor})
 
 
-def place(cursor_text: str | None) -> str | None:
-    """Read a cursor back; raise Invalid for one that we did not give."""
+def place(cursor_text: str | None, shape: re.Pattern[str]) -> str | None:
+    """Read a cursor back as a place of this shape; raise Invalid for one that this list did not give."""
     if cursor_text is None:
         return None
     try:
@@ -179,7 +181,7 @@ def place(cursor_text: str | None) -> str | None:
         position = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except ValueError:
         position = ""
-    if not PLACE.fullmatch(position):
+    if not shape.fullmatch(position):
         raise Invalid(("query", "cursor"), "cursor", "not a cursor that this list has given")
     return position
 
@@ -227,8 +229,10 @@ def _problem_of(error: Exception) -> Event:
             return problem(
                 409,
                 "line-in-use",
-                "A line that has recorded consent, or that an automation names, cannot be removed or renumbered.",
+                "A line with consent on record keeps its number; it, and a line that an automation names, must stay.",
             )
+        case LineMoved():
+            return problem(409, "line-moved", "The practice's lines have changed meanwhile: read the practice again.")
         case TableUnavailable():
             return problem(503, "busy", "The table is busy. Nothing was lost: try again.", retry_after=1)
     return problem(500, "error", "Something failed on our side. It is logged, without your data.")

@@ -4,7 +4,6 @@ I/O. State and its change record are written in one transaction, conditional on 
 """
 
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -12,9 +11,6 @@ from typing import Any, Literal
 from patient_contact import clock, table
 from patient_contact.facesheet import ConsentRecord, Number, Patient
 from patient_contact.facts import Email, Phone
-
-# Without If-Match a conflict is tried again for so long, in seconds.
-PATIENCE = 20.0
 
 What = Literal["contact_info", "preferred_contact", "do_not_contact"]
 
@@ -111,8 +107,7 @@ def change(
     `edit` is pure and may run again on a newer patient. When it gives back the very same one, nothing is recorded.
     Raises StaleVersion, what `edit` raises, and TableUnavailable when others kept writing for 20 s.
     """
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    for _ in table.attempts():
         before = read(practice_id, patient_id)
         expect_version(before, actor.if_match)
         edited = edit(before)
@@ -127,9 +122,9 @@ def change(
         try:
             table.transact(_writes(before, after, what, note))
         except (table.ConditionFailed, table.Contended):
-            table.contend_again(deadline)
-        else:
-            return after
+            continue
+        return after
+    raise table.TableUnavailable("contended")
 
 
 def new_patient(practice_id: str, patient_id: str) -> Patient:

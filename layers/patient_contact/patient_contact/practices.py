@@ -3,7 +3,6 @@
 I/O. Read once per invocation and never kept across invocations, so that policy and content are always current.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,8 +11,6 @@ from patient_contact import table
 from patient_contact.content import Content
 from patient_contact.facesheet import Line, Practice
 from patient_contact.facts import Policy
-
-PATIENCE = 20.0
 
 
 class LineTaken(Exception):
@@ -24,8 +21,8 @@ class LineInUse(Exception):
     """A line that would be removed or renumbered has recorded consent, or an automation that names it."""
 
 
-class UnknownLine(Exception):
-    """The practice has no such line."""
+class LineMoved(Exception):
+    """A line was removed or renumbered since the practice was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +44,7 @@ def read(practice_id: str) -> Practice | None:
 
 def put(practice: Practice) -> Practice:
     """Create or replace a practice and claim its lines' numbers; on LineTaken and LineInUse nothing is written."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    for _ in table.attempts():
         before = read(practice.practice_id)
         after = replace(practice, version=1 if before is None else before.version + 1)
         if before is not None:
@@ -57,14 +53,13 @@ def put(practice: Practice) -> Practice:
         try:
             table.transact([_practice_write(before, after), *(write for write, _ in line_writes)])
         except table.Contended:
-            table.contend_again(deadline)
+            continue
         except table.ConditionFailed as failed:
             if 0 in failed.failed:
-                table.contend_again(deadline)
                 continue
             raise line_writes[failed.failed[0] - 1][1] from None
-        else:
-            return after
+        return after
+    raise table.TableUnavailable("contended")
 
 
 def _practice_write(before: Practice | None, after: Practice) -> table.Item:
@@ -115,7 +110,7 @@ def expect_consent(practice: Practice, line: str) -> None:
     """Mark a line as one that has recorded consent, for good, before the first consent on it is recorded."""
     number = next((own.phone_number for own in practice.lines if own.id == line), None)
     if number is None:
-        raise UnknownLine
+        raise LineMoved
     key = table.line_key(number)
     item = table.get(key)
     if (
@@ -137,16 +132,15 @@ def expect_consent(practice: Practice, line: str) -> None:
         practice=practice.practice_id,
         line=line,
     )
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    for _ in table.attempts():
         try:
             table.transact([mark])
         except table.Contended:
-            table.contend_again(deadline)
+            continue
         except table.ConditionFailed:
-            raise UnknownLine from None
-        else:
-            return
+            raise LineMoved from None
+        return
+    raise table.TableUnavailable("contended")
 
 
 def _practice(practice_id: str, item: Mapping[str, Any]) -> Practice:

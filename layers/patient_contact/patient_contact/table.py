@@ -3,6 +3,7 @@
 I/O. Nothing else calls DynamoDB.
 """
 
+import itertools
 import random
 import re
 import time
@@ -23,6 +24,8 @@ Item = dict[str, Any]
 BATCH_KEYS = 100
 # How long reads that DynamoDB left unprocessed are asked for again, in seconds.
 BATCH_PATIENCE = 5.0
+# How long a write is tried again that meets others' writes, in seconds.
+CONTENTION_PATIENCE = 20.0
 
 THROTTLES = {
     "InternalServerError",
@@ -338,8 +341,11 @@ def _cancelled(error: ClientError) -> Exception:
     return ConditionFailed(failed) if failed else error
 
 
-def contend_again(deadline: float) -> None:
-    """Wait a random moment before a conflicting write is tried again; give up at `deadline` (monotonic seconds)."""
-    if time.monotonic() > deadline:
-        raise TableUnavailable("contended")
-    time.sleep(random.uniform(0.005, 0.1))  # noqa: S311 - jitter is no secret
+def attempts() -> Iterator[int]:
+    """Give the attempts at a write that others may contend for, at growing random distances, until 20 s are over."""
+    deadline = time.monotonic() + CONTENTION_PATIENCE
+    for attempt in itertools.count():
+        yield attempt
+        if time.monotonic() > deadline:
+            return
+        time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: S311 - jitter is no secret
