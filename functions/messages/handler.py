@@ -9,12 +9,12 @@ from aws_lambda_powertools.event_handler.openapi.params import Header
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import api, asked, aws, clock, decisions, facesheet, http, log, patients, settings
+from patient_contact import api, asked, aws, clock, decisions, facesheet, http, log, patients, received, settings
 from patient_contact.content import Content
 from patient_contact.http import PATH, PatientId, PracticeId, answers, needs
 from patient_contact.routing import decide
 
-IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", pattern=api.OCCURRENCE_PATTERN)]
+IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", pattern=received.OCCURRENCE_PATTERN)]
 SERVICE = "messages"
 
 app = http.resolver()

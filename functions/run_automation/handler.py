@@ -7,14 +7,15 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import aws, clock, content, decisions, events, log, patients, practices, settings
-from patient_contact.events import AutomationTriggered, Refused
+from patient_contact import aws, clock, content, decisions, log, patients, practices, settings
+from patient_contact.events import Refused
 from patient_contact.facesheet import Practice, facts_of
 from patient_contact.facts import Channel, Message
 from patient_contact.patients import Found
 from patient_contact.queue import Batch, NotYet, Record
 from patient_contact.routing import Decision, automation_disabled, decide
 from patient_contact.table import TableUnavailable
+from patient_contact.triggers import AutomationTriggered, accept_trigger
 
 SERVICE = "run_automation"
 # What is left of the invocation when no further record is begun, in milliseconds.
@@ -33,7 +34,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     triggers: list[tuple[Record, AutomationTriggered]] = []
     for record in batch.records:
         with batch.handling(record):
-            triggers.append((record, events.accept_trigger(record["body"], now)))
+            triggers.append((record, accept_trigger(record["body"], now)))
 
     # Read once per invocation, and never kept beyond it.
     read_practice, read_automation = cache(practices.read), cache(practices.read_automation)

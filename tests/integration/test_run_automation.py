@@ -10,8 +10,9 @@ import pytest
 from functions.run_automation.handler import handler, run
 from patient_contact import aws, facesheet, patients, practices
 from patient_contact.content import Content
-from patient_contact.events import MAX_RECEIVES, accept_trigger
+from patient_contact.events import MAX_RECEIVES
 from patient_contact.patients import Gathered
+from patient_contact.triggers import accept_trigger
 from tests.integration.service import (
     CELL,
     CONTEXT,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def decided(case: Case, decide: Decide) -> dict[str, Any]:
         "destination": decision.destination,
         "reason": decision.reason,
         "rule": decision.rule,
-        "steps": [asdict(step) for step in decision.steps],
+        "steps": [step._asdict() for step in decision.steps],
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from patient_contact import api
+from patient_contact import api, received
 from patient_contact.content import Content
 
 SECRET = "+1 503-555-0147 SECRET"
@@ -181,7 +181,7 @@ def test_the_content_of_an_automation_is_that_of_its_channels() -> None:
     assert api.AutomationBody.model_validate(AUTOMATION).messages.content() == Content(
         {"text": "Hi $first_name", "call": "Hello ${first_name}", "email": "$$50 are due"}, "Your visit, $first_name"
     )
-    assert api.Messages.model_validate({"call": {"body": "c"}}).content() == Content({"call": "c"})
+    assert received.Messages.model_validate({"call": {"body": "c"}}).content() == Content({"call": "c"})
 
 
 @pytest.mark.parametrize(

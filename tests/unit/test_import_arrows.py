@@ -17,13 +17,14 @@ PURE = {
     "contact_info",
     "content",
     "decision_data",
+    "events",
     "facesheet",
     "facts",
     "reasons",
     "routing",
     "truth_table",
 }
-SHAPES = {"api", "events"}
+SHAPES = {"api", "received", "triggers"}
 IO = {
     "announcements",
     "asked",

@@ -42,7 +42,7 @@ PRACTICE = Practice(
 
 def _verdict(decision: Decision) -> Decision:
     """Give a decision without the facts and policy it was taken on."""
-    return replace(decision, facts=Facts(), policy=Policy())
+    return decision._replace(facts=Facts(), policy=Policy())
 
 
 def at_most_one_channel_is_chosen_and_only_an_included_one(facts: Facts, message: Message, policy: Policy) -> None:

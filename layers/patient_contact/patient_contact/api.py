@@ -8,20 +8,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from patient_contact import content
 from patient_contact.contact_info import e164, is_country
-from patient_contact.content import Content
 from patient_contact.facesheet import ConsentSource
 from patient_contact.facts import Channel, ConsentStatus, LineType, MessageClass, Status
 from patient_contact.reasons import Reason
+from patient_contact.received import Body, Id, Messages, Received, Subject, limited
 from patient_contact.routing import Rule
 
-ID_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
-OCCURRENCE_PATTERN = r"^[A-Za-z0-9._~:-]{1,128}$"
-MESSAGE_ID_PATTERN = r"^[A-Za-z0-9._~:-]{1,400}$"
-
-Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-OccurrenceId = Annotated[str, StringConstraints(pattern=OCCURRENCE_PATTERN)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Note = Annotated[str, StringConstraints(max_length=1_000)]
 PhoneText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -33,16 +26,10 @@ Time = Annotated[str, Field(description="UTC, ISO 8601")]
 OnlyIfGiven = Annotated[str | None, Field(exclude_if=lambda value: value is None)]
 
 
-class Received(BaseModel):
-    """What is received: unknown fields and wrong types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 class Answered(BaseModel):
     """What is answered."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # --- practices and automations ------------------------------------------------------------------------------------
@@ -149,75 +136,6 @@ class PracticePutAnswer(PracticeAnswer):
     """A practice as it now is, with what it should know."""
 
     warnings: list[Warned]
-
-
-def _is_template(text: str) -> str:
-    if not content.is_template(text):
-        raise ValueError("every $ begins a placeholder like $name or ${name}; write $$ for a dollar sign")
-    return text
-
-
-def _is_one_line(text: str) -> str:
-    if text.splitlines() != [text]:
-        raise ValueError("a subject is one line")
-    return text
-
-
-Body = Annotated[str, StringConstraints(min_length=1)]
-Subject = Annotated[str, StringConstraints(min_length=1, max_length=content.MAX_SUBJECT), AfterValidator(_is_one_line)]
-BodyTemplate = Annotated[Body, AfterValidator(_is_template)]
-SubjectTemplate = Annotated[Subject, AfterValidator(_is_template)]
-
-
-def _limited(channel: Channel, body: str) -> str:
-    broken = content.too_long(channel, body)
-    if broken:
-        raise ValueError(broken)
-    return body
-
-
-class TextTemplate(Received):
-    """The text of a message: at most 1,600 characters."""
-
-    body: Annotated[BodyTemplate, AfterValidator(lambda body: _limited("text", body))]
-
-
-class CallTemplate(Received):
-    """What is said in a call: at most 6,000 characters."""
-
-    body: Annotated[BodyTemplate, AfterValidator(lambda body: _limited("call", body))]
-
-
-class EmailTemplate(Received):
-    """An email: its body at most 32 KB."""
-
-    subject: SubjectTemplate
-    body: Annotated[BodyTemplate, AfterValidator(lambda body: _limited("email", body))]
-
-
-class Messages(Received):
-    """The content of a message by channel; a channel without content is not included."""
-
-    text: TextTemplate | None = None
-    call: CallTemplate | None = None
-    email: EmailTemplate | None = None
-
-    @model_validator(mode="after")
-    def _has_a_channel(self) -> Self:
-        if self.text is None and self.call is None and self.email is None:
-            raise ValueError("at least one of text, call and email has content")
-        return self
-
-    def content(self) -> Content:
-        """Give the content for the pure half."""
-        bodies: dict[Channel, str] = {}
-        if self.text:
-            bodies["text"] = self.text.body
-        if self.call:
-            bodies["call"] = self.call.body
-        if self.email:
-            bodies["email"] = self.email.body
-        return Content(bodies, self.email.subject if self.email else None)
 
 
 class AutomationBody(Received):
@@ -486,11 +404,11 @@ class FactsConsentBody(Received):
 class FactsBody(Received):
     """The facts of a patient who need not be stored."""
 
-    phones: Annotated[list[FactsPhoneBody], Field(max_length=20)] = []
-    emails: Annotated[list[FactsEmailBody], Field(max_length=20)] = []
+    phones: Annotated[list[FactsPhoneBody], Field(max_length=20, default_factory=list)]
+    emails: Annotated[list[FactsEmailBody], Field(max_length=20, default_factory=list)]
     preferred_contact: Annotated[PhoneText, AfterValidator(_is_not_email)] | None = None
     do_not_contact: bool = False
-    sms_consent: Annotated[list[FactsConsentBody], Field(max_length=400)] = []
+    sms_consent: Annotated[list[FactsConsentBody], Field(max_length=400, default_factory=list)]
 
     @field_validator("sms_consent")
     @classmethod
@@ -620,7 +538,7 @@ class ManualMessageBody(Received):
 
     @model_validator(mode="after")
     def _fits_its_channel(self) -> Self:
-        _limited(self.channel, self.body)
+        limited(self.channel, self.body)
         if (self.subject is not None) != (self.channel == "email"):
             raise ValueError("an email has a subject, a text or call has none")
         if self.phone_number is not None and self.channel == "email":

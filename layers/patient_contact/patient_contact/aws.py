@@ -1,10 +1,13 @@
-"""The AWS clients, one of each, made when a handler is loaded."""
+"""The AWS clients, one of each, made when a handler is loaded.
+
+By botocore alone: what boto3 adds to it, resources and transfers, costs a cold start and is not used.
+"""
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
+from botocore.session import get_session
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -16,18 +19,30 @@ CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", 
 
 
 @cache
+def _session() -> Any:
+    return get_session()
+
+
+def _client(service: str) -> Any:
+    return _session().create_client(service, config=CONFIG)
+
+
+@cache
 def dynamodb() -> "DynamoDBClient":
     """The table's client."""
-    return boto3.client("dynamodb", config=CONFIG)
+    client: DynamoDBClient = _client("dynamodb")
+    return client
 
 
 @cache
 def sqs() -> "SQSClient":
     """The queues' client."""
-    return boto3.client("sqs", config=CONFIG)
+    client: SQSClient = _client("sqs")
+    return client
 
 
 @cache
 def events() -> "EventBridgeClient":
     """The bus's client."""
-    return boto3.client("events", config=CONFIG)
+    client: EventBridgeClient = _client("events")
+    return client

@@ -5,7 +5,6 @@ Pure: imports facts, and the libraries that know phone numbers and email address
 
 from collections.abc import Iterable
 
-import email_validator
 import phonenumbers
 
 from patient_contact.facts import Email, LineType, Phone, Status
@@ -48,6 +47,9 @@ def phones_on_file(given: Iterable[tuple[str, LineType | None, Status | None]], 
 
 def emails_on_file(given: Iterable[tuple[str, Status | None]]) -> tuple[Email, ...]:
     """Normalise (address, status) pairs and merge duplicates; an address that is none is kept as it came, invalid."""
+    # Costs 20 ms to import, and only a new file needs it.
+    import email_validator
+
     merged: dict[str, Email] = {}
     for raw, status in given:
         try:

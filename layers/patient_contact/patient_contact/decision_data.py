@@ -22,7 +22,7 @@ def to_data(decision: Decision) -> Data:
         "destination": decision.destination,
         "reason": decision.reason,
         "rule": decision.rule,
-        "steps": [asdict(step) for step in decision.steps],
+        "steps": [step._asdict() for step in decision.steps],
         "message": {
             "class": message.message_class,
             "channels": [channel for channel in CHANNELS if channel in message.channels],

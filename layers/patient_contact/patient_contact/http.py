@@ -16,9 +16,9 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import api, log, patients
+from patient_contact import api, log, patients, received
 from patient_contact.practices import LineInUse, LineMoved, LineTaken
-from patient_contact.table import TableUnavailable
+from patient_contact.table import Contended, TableUnavailable
 
 MAX_BODY = 256 * 1024
 
@@ -26,10 +26,10 @@ PATH = "/v1/practices/<practice_id>"
 PROBLEM_JSON = "application/problem+json"
 JSON = "application/json"
 
-PracticeId = Annotated[str, Path(pattern=api.ID_PATTERN)]
-PatientId = Annotated[str, Path(pattern=api.ID_PATTERN)]
-AutomationId = Annotated[str, Path(pattern=api.ID_PATTERN)]
-MessageId = Annotated[str, Path(pattern=api.MESSAGE_ID_PATTERN)]
+PracticeId = Annotated[str, Path(pattern=received.ID_PATTERN)]
+PatientId = Annotated[str, Path(pattern=received.ID_PATTERN)]
+AutomationId = Annotated[str, Path(pattern=received.ID_PATTERN)]
+MessageId = Annotated[str, Path(pattern=received.MESSAGE_ID_PATTERN)]
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=2_000)]
@@ -51,14 +51,14 @@ TITLES = {
 }
 
 PATH_IDS = {
-    "practice_id": re.compile(api.ID_PATTERN),
-    "patient_id": re.compile(api.ID_PATTERN),
-    "automation_id": re.compile(api.ID_PATTERN),
-    "message_id": re.compile(api.MESSAGE_ID_PATTERN),
+    "practice_id": re.compile(received.ID_PATTERN),
+    "patient_id": re.compile(received.ID_PATTERN),
+    "automation_id": re.compile(received.ID_PATTERN),
+    "message_id": re.compile(received.MESSAGE_ID_PATTERN),
 }
 
 # A place in a list: after an id, a change's version, or a decision's time and message id.
-AFTER_ID = re.compile(api.ID_PATTERN)
+AFTER_ID = re.compile(received.ID_PATTERN)
 AFTER_VERSION = re.compile(r"[0-9]{10}")
 AFTER_DECISION = re.compile(r"[0-9T:.Z-]{27} [A-Za-z0-9._~:-]{1,400}")
 
@@ -113,15 +113,15 @@ def serve(app: APIGatewayHttpResolver, event: Event, context: LambdaContext, log
     """Answer one request: check its size, practice and ids, read its body, run its route, and log the audit line."""
     claims = event.get("requestContext", {}).get("authorizer", {}).get("jwt", {}).get("claims", {})
     parameters = event.get("pathParameters") or {}
-    practice_id = parameters.get("practice_id", "")
+    asked_for = parameters.get("practice_id", "")
+    practice_id = asked_for if asked_for in practices_of(claims) else ""
     patient_ids: list[str] = []
     app.context["patient_ids"] = patient_ids
     try:
         if _too_large(event):
             answer = problem(413, "too-large", f"A body has at most {MAX_BODY // 1024} KB.")
-        elif practice_id not in practices_of(claims):
+        elif not practice_id:
             answer = problem(403, "other-practice", "The token is not for this practice.")
-            practice_id = ""
         else:
             _check_ids(parameters)
             patient_ids += [parameters["patient_id"]] if "patient_id" in parameters else []
@@ -233,7 +233,7 @@ def _problem_of(error: Exception) -> Event:
             )
         case LineMoved():
             return problem(409, "line-moved", "The practice's lines have changed meanwhile: read the practice again.")
-        case TableUnavailable():
+        case TableUnavailable() | Contended():
             return problem(503, "busy", "The table is busy. Nothing was lost: try again.", retry_after=1)
     return problem(500, "error", "Something failed on our side. It is logged, without your data.")
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from patient_contact.api import Messages, TextTemplate
-from patient_contact.events import AutomationTriggered, Refused, accept_trigger
+from patient_contact.events import Refused
+from patient_contact.received import Messages, TextTemplate
+from patient_contact.triggers import AutomationTriggered, accept_trigger
 
 NOW = datetime(2026, 11, 20, 17, 2, 11, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
