@@ -10,7 +10,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from patient_contact import api, asked, aws, clock, consents, decision_data, decisions, facesheet, http, patients
-from patient_contact.contact_info import e164, emails_on_file, phones_on_file
+from patient_contact.contact_info import e164, emails_on_file, is_number, phones_on_file
 from patient_contact.facesheet import Patient
 from patient_contact.http import PATH, Cursor, IfMatch, Limit, MessageId, PatientId, PracticeId, answers, needs
 from patient_contact.patients import Actor, UnknownPatient
@@ -122,8 +122,10 @@ def put_sms_consent(
     practice = asked.practice(practice_id)
     patient = _known(patients.read(practice_id, patient_id))
     asked.line(practice, body.line, ("body", "line"))
-    number = asked.phone_on_file(patient.phones, body.phone_number, practice, ("body", "phone_number"))
-    if e164(number, practice.default_country) is None:
+    on_file = asked.phone_on_file(patient.phones, body.phone_number, practice, ("body", "phone_number"))
+    # What was no number when it came may be one by now, and then consent belongs to it as a number.
+    number = on_file if is_number(on_file) else e164(on_file, practice.default_country)
+    if number is None:
         raise http.Invalid(
             ("body", "phone_number"), "not_a_number", "the phone on file is no number, and gets no texts"
         )
@@ -185,11 +187,12 @@ def search_patients(
     practice = asked.practice(practice_id)
     after = http.place(cursor, http.AFTER_ID)
     if body.patient_id is not None:
+        http.note_patients(app, [body.patient_id])
         found, after = [body.patient_id] if patients.read(practice_id, body.patient_id) else [], None
     else:
         number = asked.number(body.phone_number or "", practice, ("body", "phone_number"))
         found, after = patients.sharing(practice_id, number, limit, after)
-    http.note_patients(app, found)
+        http.note_patients(app, found)
     return http.next_page([{"patient_id": id_} for id_ in found], after)
 
 
@@ -205,10 +208,10 @@ def evaluate(practice_id: PracticeId, body: api.EvaluateBody) -> Response[api.De
     if body.patient is not None:
         facts = asked.facts(body.patient, practice)
     else:
+        http.note_patients(app, [body.patient_id or ""])
         patient = _known(patients.read(practice_id, body.patient_id or ""))
         stored = facesheet.facts_of(patient, patients.read_numbers(practice_id, patient))
         facts = asked.changed(stored, body.changes, practice)
-        http.note_patients(app, [patient.patient_id])
     messages = body.messages or [message for message in [body.message] if message]
     loc = [("body", "message")] if body.messages is None else [("body", "messages", n) for n in range(len(messages))]
     routed = [

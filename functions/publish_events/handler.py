@@ -5,9 +5,11 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import announcements, aws, bus, log
+from patient_contact import announcements, aws, bus, clock, log
 
-logger = Logger(service="publish_events")
+SERVICE = "publish_events"
+
+logger = Logger(service=SERVICE)
 aws.dynamodb()
 aws.events()
 
@@ -15,12 +17,17 @@ aws.events()
 @logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Publish a batch of stream records; answer with the first that failed, from which the stream goes on again."""
+    now = clock.now()
     waiting: list[tuple[str, bus.Entry]] = []
     failed: str | None = None
     for record in event["Records"]:
         sequence = record["dynamodb"]["SequenceNumber"]
         try:
-            waiting += [(sequence, entry) for entry in announcements.of_record(record)]
+            waiting += [(sequence, entry) for entry in announcements.of_record(record, now)]
+        except announcements.Stale:
+            # Republished after weeks: nobody should be texted on what was true then. The decision stays on record.
+            logger.warning("not announced", reason="stale")
+            log.count("NotAnnounced", SERVICE, "stale")
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream goes on from here
             # It and all after it come again; what came before it is published now.
             log.failure(logger, "record failed", error)

@@ -1,6 +1,6 @@
 """Automations: each triggered occurrence becomes one decision for its patient."""
 
-from datetime import datetime
+import time
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,8 @@ from patient_contact.triggers import AutomationTriggered, accept_trigger
 SERVICE = "run_automation"
 # What is left of the invocation when no further record is begun, in milliseconds.
 RESERVE = 10_000
+# How old facts may be when they decide, in seconds: a STOP recorded since is not missed. Older ones are read again.
+MAX_AGE = 5.0
 
 logger = Logger(service=SERVICE)
 aws.dynamodb()
@@ -29,17 +31,17 @@ aws.sqs()
 @logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Decide a batch of triggered automations; answer with the records that go back to the queue."""
-    now = clock.now()
     batch = Batch(event["Records"], settings.automations_dlq_url(), SERVICE, logger)
     triggers: list[tuple[Record, AutomationTriggered]] = []
     for record in batch.records:
         with batch.handling(record):
-            triggers.append((record, accept_trigger(record["body"], now)))
+            triggers.append((record, accept_trigger(record["body"], clock.now())))
 
     # Read once per invocation, and never kept beyond it.
     read_practice, read_automation = cache(practices.read), cache(practices.read_automation)
     people: dict[tuple[str, str], Found] = {}
     with batch.handling(*(record for record, _ in triggers)):
+        fresh_until = time.monotonic() + MAX_AGE
         people = patients.gather((trigger.practice_id, trigger.patient_id) for _, trigger in triggers)
 
     for record, trigger in triggers if people else []:
@@ -52,7 +54,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             automation = read_automation(trigger.practice_id, trigger.automation_id)
             if automation is None:
                 raise Refused("unknown automation")
-            run(trigger, practice, automation, people[trigger.practice_id, trigger.patient_id], now)
+            ids = (trigger.practice_id, trigger.patient_id)
+            person = people[ids] if time.monotonic() < fresh_until else patients.gather([ids])[ids]
+            run(trigger, practice, automation, person)
     return batch.answer()
 
 
@@ -61,7 +65,6 @@ def run(
     practice: Practice,
     automation: practices.Automation,
     person: Found,
-    now: datetime,
 ) -> None:
     """Decide one occurrence, and claim its message; a repeat finds the first decision and changes nothing."""
     line = automation.line or practice.default_line
@@ -84,6 +87,6 @@ def run(
     order = decisions.Order(
         trigger.practice_id, trigger.patient_id, trigger.message_id, messages, send_before=trigger.send_before
     )
-    recorded, is_new = decisions.claim(order, route, now, settings.decision_retention_days())
+    recorded, is_new = decisions.claim(order, route, clock.now(), settings.decision_retention_days())
     if is_new and recorded.decision.outcome == "suppress":
         log.count("Suppressed", SERVICE, recorded.decision.reason)

@@ -340,3 +340,19 @@ def test_an_unknown_patient_or_practice_is_not_found(north: Service) -> None:
     assert north.post(EVALUATE, {"message": AUTOMATION, "patient_id": "p-2"}) == UNKNOWN_PATIENT
     south = north.post("south/routing/evaluate", {"message": AUTOMATION, "patient": {}}, practice_ids=["south"])
     assert south == UNKNOWN_PRACTICE
+
+
+def test_an_answer_that_lambda_could_not_return_is_refused_with_what_to_do(north: Service) -> None:
+    phones = [{"number": f"+150355501{n:02}", "line_type": "text_enabled"} for n in range(20)]
+    consents = [
+        {"phone_number": phone["number"], "line": f"line-{n:03}-{'x' * 100}", "status": "opted_in"}
+        for phone in phones
+        for n in range(20)
+    ]
+    message = {"class": "broadcast", "channels": ["text"]}
+    emails = [{"address": f"{n:02}" + "é" * 318} for n in range(20)]
+    body = {"messages": [message] * 50, "patient": {"phones": phones, "emails": emails, "sms_consent": consents}}
+    answer = north.post("north/routing/evaluate", body)
+    assert (answer.status, answer.body["type"]) == (413, "urn:patient-contact:problem:answer-too-large")
+    fewer = {"messages": [message] * 2, "patient": {"phones": phones, "sms_consent": consents}}
+    assert north.post("north/routing/evaluate", fewer).status == 200

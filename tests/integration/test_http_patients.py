@@ -10,6 +10,7 @@ from tests.integration.service import (
     CONTACT_INFO,
     CURSOR,
     LANDLINE,
+    PRACTICE,
     STALE,
     TIME,
     UNKNOWN_PATIENT,
@@ -565,3 +566,31 @@ class TestSearch:
 
     def test_an_unknown_practice_is_not_found(self, service: Service) -> None:
         assert service.post("north/patients/search", {"patient_id": "p-1"}) == UNKNOWN_PRACTICE
+
+
+class TestOptOutsOfOddNumbers:
+    @pytest.mark.parametrize("number", ["+4956494002536960", "+23470010384050447"])
+    def test_an_opt_out_of_a_number_longer_than_most_is_honoured(self, north: Service, number: str) -> None:
+        phones = {"phones": [{"number": number, "line_type": "text_enabled"}], "emails": []}
+        assert north.put("north/patients/p-9/contact-info", phones).status == 200
+        said = {"phone_number": number, "line": "main", "status": "opted_out"}
+        sheet = north.put("north/patients/p-9/sms-consent", said).body
+        assert sheet["sms_consent"]["status"] == "Opted Out of 1 numbers"
+        message = {"class": "automation", "channels": ["text"]}
+        decision = north.post("north/routing/evaluate", {"patient_id": "p-9", "message": message}).body
+        assert (decision["outcome"], decision["reason"]) == ("suppress", "SMS_OPTED_OUT")
+        assert north.post("north/patients/search", {"phone_number": number}).body["items"] == [{"patient_id": "p-9"}]
+
+    def test_an_opt_out_of_a_phone_that_could_not_be_read_when_it_came_belongs_to_the_number(
+        self, north: Service
+    ) -> None:
+        phones = {"phones": [{"number": "503-555-0171", "line_type": "text_enabled"}], "emails": []}
+        assert north.put("north", {**PRACTICE, "default_country": "GB"}).status == 200
+        assert north.put("north/patients/p-9/contact-info", phones).body["phones"][0]["status"] == "invalid"
+        said = {"phone_number": "503-555-0171", "line": "main", "status": "opted_out"}
+        assert north.put("north/patients/p-9/sms-consent", said).status == 422
+        assert north.put("north", {**PRACTICE, "default_country": "US"}).status == 200
+        assert north.put("north/patients/p-9/sms-consent", said).status == 200
+        sheet = north.put("north/patients/p-9/contact-info", phones).body
+        assert sheet["phones"][0]["number"] == "+15035550171"
+        assert sheet["sms_consent"]["status"] == "Opted Out of 1 numbers"

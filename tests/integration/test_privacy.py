@@ -169,7 +169,7 @@ class TestRequests:
         assert emitted.tells() == []
         audits = [line for line in emitted.lines if line.get("message") == "audit"]
         assert len(audits) == sum(not key.startswith("DELETE") for key in ACCEPTED)
-        hashed = log.patient_hash("north", PATIENT)
+        hashed = log.keyed_hash("north", PATIENT)
         for audit in audits:
             assert audit["sub"] == "staff-7"
             assert audit["practice_id"] == "north"
@@ -180,12 +180,12 @@ class TestRequests:
     @pytest.mark.usefixtures("clinic")
     def test_the_hash_tells_practices_and_patients_apart(self) -> None:
         ids = [("north", PATIENT), ("south", PATIENT), ("north", "p-1")]
-        assert len({log.patient_hash(*each) for each in ids}) == 3
+        assert len({log.keyed_hash(*each) for each in ids}) == 3
 
     def test_whom_a_search_found_is_logged_by_hash(self, clinic: Service, emitted: Emitted) -> None:
         assert clinic.post("north/patients/search", {"phone_number": CELL}).body["items"] == [{"patient_id": PATIENT}]
         (audit,) = (line for line in emitted.lines if line.get("message") == "audit")
-        assert audit["patients"] == [log.patient_hash("north", PATIENT)]
+        assert audit["patients"] == [log.keyed_hash("north", PATIENT)]
 
     @pytest.mark.parametrize("key", [key for key, body in ACCEPTED.items() if body is not None])
     def test_what_is_refused_is_neither_logged_nor_answered(self, clinic: Service, emitted: Emitted, key: str) -> None:

@@ -1,13 +1,14 @@
 """publish_events: what was written to the table is announced on the bus, from the table's stream."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 
-from patient_contact import aws, table
+from patient_contact import aws, clock, table
 from tests.integration.service import (
     CELL,
     CONTACT_INFO,
@@ -329,3 +330,17 @@ class TestBus:
         del records[1]["dynamodb"]["NewImage"]["outcome"]
         assert north.publish(records) == [self.sequences(records)[1]]
         assert len(north.events) == 1
+
+
+@pytest.mark.parametrize(("days", "events"), [(13.9, 1), (14.1, 0)])
+def test_a_message_decided_long_ago_is_not_announced_any_more_and_holds_nothing_up(
+    north: Service, days: float, events: int
+) -> None:
+    assert north.run_automations(trigger()) == []
+    records = north.new_stream_records()
+    for record in records:
+        decided = datetime.now(UTC) - timedelta(days=days)
+        if "at" in record["dynamodb"]["NewImage"]:
+            record["dynamodb"]["NewImage"]["at"]["S"] = clock.iso(decided)
+    assert north.publish(records) == []
+    assert len([event for event in north.events if event["DetailType"] == "MessageRouted"]) == events

@@ -1,8 +1,9 @@
 """run_automation: a batch of triggered automations, each record on its own."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -174,7 +175,7 @@ class TestDuplicates:
 
         def once(n: int) -> None:
             event = trigger(messages={"text": {"body": f"{n}" * size}} if n % 2 else {"call": {"body": f"{n}" * size}})
-            run(accept_trigger(json.dumps(event), now), practice, automation, person, now + timedelta(seconds=n))
+            run(accept_trigger(json.dumps(event), now), practice, automation, person)
 
         with ThreadPoolExecutor(10) as threads:
             list(threads.map(once, range(10)))
@@ -369,3 +370,24 @@ def test_facts_are_as_the_facesheet_has_them(north: Service) -> None:
         ("nowhere", "p-1"): None,
     }
     assert facesheet.facts_of(patient, {}).preferred_contact == LANDLINE
+
+
+def test_an_opt_out_recorded_while_a_slow_batch_runs_is_honoured_by_the_decisions_after_it(
+    north: Service, time_flies: None
+) -> None:
+    shared = {"phones": [{"number": CELL, "line_type": "text_enabled"}], "emails": []}
+    assert north.put("north/patients/p-2/contact-info", shared).status == 200
+    said = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+
+    def slow(request: dict[str, Any]) -> None:
+        if request["Item"]["PK"]["S"].endswith("#p-1"):
+            time.sleep(6)
+            assert north.put("north/patients/p-2/sms-consent", said).status == 200
+
+    with fault(aws.dynamodb(), "PutItem", slow):
+        assert north.run_automations(trigger(), trigger(patient_id="p-2")) == []
+    (first,) = north.get(DECISIONS).body["items"]
+    (second,) = north.get("north/patients/p-2/decisions").body["items"]
+    (consent,) = north.get("north/patients/p-2").body["sms_consent"]["numbers"]
+    assert (first["channel"], second["channel"], second["reason"]) == ("text", "call", "SMS_OPTED_OUT")
+    assert second["decided_at"] > consent["recorded_at"]

@@ -1,8 +1,9 @@
 """Contact info, junk included, made into what is on file."""
 
+import phonenumbers
 import pytest
 
-from patient_contact.contact_info import e164, emails_on_file, is_country, phones_on_file
+from patient_contact.contact_info import e164, emails_on_file, is_country, is_number, phones_on_file
 from patient_contact.facts import Email, LineType, Phone, Status
 
 MOBILE = "+15035550101"
@@ -146,3 +147,18 @@ def test_nothing_given_is_nothing_on_file() -> None:
 
 def test_blanks_around_an_address_do_not_cost_the_patient_their_email() -> None:
     assert emails_on_file([(" pat@example.org ", None)]) == (Email("pat@example.org"),)
+
+
+@pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
+def test_what_is_normalised_is_known_as_a_number_again_in_every_country(region: str) -> None:
+    example = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE)
+    example = example or phonenumbers.example_number(region)
+    assert example is not None
+    number = e164(phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164), "US")
+    assert number is not None
+    assert is_number(number)
+
+
+@pytest.mark.parametrize("junk", ["555 CALL ME", "ask her son", "+1 503 555 0101", "+", "", "15035550101", "+٥٠٣"])
+def test_what_came_in_place_of_a_number_is_known_as_none(junk: str) -> None:
+    assert not is_number(junk)

@@ -118,3 +118,9 @@ def test_content_is_given_as_the_api_has_it_in_the_order_text_call_email() -> No
         ("email", {"subject": "s", "body": "e"}),
     ]
     assert Content({"call": "c"}).as_messages() == {"call": {"body": "c"}}
+
+
+def test_a_short_template_that_names_a_long_value_thousands_of_times_is_refused_before_it_is_built() -> None:
+    with pytest.raises(Unfillable) as refused:
+        fill(Content({"email": "$a" * 15_000}, "s"), {"a": "x" * 6_000})
+    assert refused.value.reason == "email too long when filled"

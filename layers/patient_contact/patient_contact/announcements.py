@@ -4,6 +4,7 @@ I/O only to read content that lies beside a decision. Events carry what their co
 """
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from patient_contact import decisions, events, settings, table
@@ -12,14 +13,19 @@ from patient_contact.bus import Entry
 CONSENT = "CONSENT#"
 
 
+class Stale(Exception):
+    """A decision to deliver is too old to be announced: what it read of the patient may long be otherwise."""
+
+
 class ContentGone(Exception):
     """A decision to deliver has no content any more: it expired before it was announced."""
 
 
-def of_record(record: Mapping[str, Any]) -> list[Entry]:
+def of_record(record: Mapping[str, Any], now: datetime) -> list[Entry]:
     """Give the events that announce one stream record, most often none or one.
 
-    `event_id` is the stream record's own id, so that a record that comes again gives the same event again.
+    `event_id` is the stream record's own id, so that a record that comes again gives the same event again. Raises Stale
+    and ContentGone.
     """
     images = record["dynamodb"]
     if "NewImage" not in images or record["eventName"] == "REMOVE":
@@ -27,7 +33,7 @@ def of_record(record: Mapping[str, Any]) -> list[Entry]:
     new = table.decode_item(images["NewImage"])
     sk = new["SK"]
     if record["eventName"] == "INSERT" and sk.startswith("DECISION#"):
-        return [_decided(record["eventID"], new)]
+        return [_decided(record["eventID"], new, now)]
     if record["eventName"] == "INSERT" and sk.startswith("CHANGE#"):
         return [_changed(record["eventID"], new)]
     if sk == "NUMBER":
@@ -35,7 +41,7 @@ def of_record(record: Mapping[str, Any]) -> list[Entry]:
     return []
 
 
-def _decided(event_id: str, item: Mapping[str, Any]) -> Entry:
+def _decided(event_id: str, item: Mapping[str, Any], now: datetime) -> Entry:
     practice_id, patient_id = table.ids_of(item["PK"])
     detail = {
         "version": 1,
@@ -52,6 +58,8 @@ def _decided(event_id: str, item: Mapping[str, Any]) -> Entry:
     }
     if item["outcome"] == "suppress":
         return Entry(settings.event_bus_name(), events.SOURCE_ROUTING, events.MESSAGE_SUPPRESSED, detail)
+    if datetime.fromisoformat(item["at"]) < now - timedelta(days=events.MAX_EVENT_AGE_DAYS):
+        raise Stale
     messages = decisions.content_of(item)
     if messages is None:
         raise ContentGone

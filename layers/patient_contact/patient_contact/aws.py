@@ -3,6 +3,7 @@
 By botocore alone: what boto3 adds to it, resources and transfers, costs a cold start and is not used.
 """
 
+import logging
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_events import EventBridgeClient
     from types_boto3_sqs import SQSClient
+
+# At DEBUG, which a switch of the console sets for the whole function, botocore logs every request, patients included.
+logging.getLogger("botocore").setLevel(logging.INFO)
 
 # Short enough that a retry still fits into the request that waits for it.
 CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})

@@ -63,21 +63,25 @@ def fill(content: Content, context: Mapping[str, object]) -> Content:
     """Fill the placeholders of all channels, as the channel may still change; raise Unfillable, never half-fill."""
     bodies: dict[Channel, str] = {}
     for channel, body in content.bodies.items():
-        bodies[channel] = _filled(body, context)
+        bodies[channel] = _filled(body, context, channel)
         if too_long(channel, bodies[channel]):
             raise Unfillable(f"{channel} too long when filled")
     subject = content.subject
     if subject is not None:
         # A line break from the context would start a new mail header.
-        subject = " ".join(_filled(subject, context).split())
+        subject = " ".join(_filled(subject, context, "email").split())
         if len(subject) > MAX_SUBJECT:
             raise Unfillable("email subject too long when filled")
     return Content(bodies, subject)
 
 
-def _filled(text: str, context: Mapping[str, object]) -> str:
+def _filled(text: str, context: Mapping[str, object], channel: Channel) -> str:
     template = Template(text)
     missing = [name for name in template.get_identifiers() if name not in context]
     if missing:
         raise Unfillable("missing placeholder: " + ", ".join(missing))
+    # Measured before it is built: a short template may name a long value thousands of times.
+    values = (match.group("named") or match.group("braced") for match in template.pattern.finditer(text))
+    if sum(len(str(context[name])) for name in values if name) > MAX_EMAIL_BYTES:
+        raise Unfillable(f"{channel} too long when filled")
     return template.substitute(context)

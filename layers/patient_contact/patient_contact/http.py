@@ -21,6 +21,8 @@ from patient_contact.practices import LineInUse, LineMoved, LineTaken
 from patient_contact.table import Contended, TableUnavailable
 
 MAX_BODY = 256 * 1024
+# Lambda answers 6 MB at most, in UTF-8, of which a character of ours (JSON escapes the rest) takes one byte.
+MAX_ANSWER = 5_000_000
 
 PATH = "/v1/practices/<practice_id>"
 PROBLEM_JSON = "application/problem+json"
@@ -113,19 +115,22 @@ def serve(app: APIGatewayHttpResolver, event: Event, context: LambdaContext, log
     """Answer one request: check its size, practice and ids, read its body, run its route, and log the audit line."""
     claims = event.get("requestContext", {}).get("authorizer", {}).get("jwt", {}).get("claims", {})
     parameters = event.get("pathParameters") or {}
-    asked_for = parameters.get("practice_id", "")
-    practice_id = asked_for if asked_for in practices_of(claims) else ""
-    patient_ids: list[str] = []
+    practice_id = parameters.get("practice_id", "")
+    is_own = practice_id in practices_of(claims)
+    patient_ids = [parameters["patient_id"]] if "patient_id" in parameters else []
     app.context["patient_ids"] = patient_ids
     try:
         if _too_large(event):
             answer = problem(413, "too-large", f"A body has at most {MAX_BODY // 1024} KB.")
-        elif not practice_id:
+        elif not is_own:
             answer = problem(403, "other-practice", "The token is not for this practice.")
+        elif not claims.get("sub"):
+            answer = problem(403, "nobody", "The token does not say in `sub` who is asking.")
         else:
             _check_ids(parameters)
-            patient_ids += [parameters["patient_id"]] if "patient_id" in parameters else []
             answer = app.resolve(_with_text_body(event), context)
+            if len(answer.get("body") or "") > MAX_ANSWER:
+                answer = problem(413, "answer-too-large", "The answer would be too large: ask for less at once.")
     except Exception as error:  # noqa: BLE001 - whatever it is becomes an answer
         answer = _problem_of(error)
         if answer["statusCode"] >= 500:
@@ -133,10 +138,11 @@ def serve(app: APIGatewayHttpResolver, event: Event, context: LambdaContext, log
     log.audit(
         logger,
         sub=claims.get("sub", ""),
-        practice_id=practice_id,
+        # Refused for another practice, what stands in its place may be anything, and is hashed as patients are.
+        practice_id=practice_id if is_own else log.keyed_hash(practice_id),
         route=event.get("routeKey", ""),
         status=answer["statusCode"],
-        patients=patient_ids,
+        patients=[log.keyed_hash(practice_id, patient_id) for patient_id in patient_ids],
     )
     return answer
 
@@ -148,7 +154,8 @@ def note_patients(app: APIGatewayHttpResolver, patient_ids: Iterable[str]) -> No
 
 def practices_of(claims: Mapping[str, Any]) -> set[str]:
     """Read the practices that a token is for; a list claim arrives from API Gateway as `[a b]`."""
-    return set(re.split(r"[\s,]+", str(claims.get("practice_ids", "")).strip("[] "))) - {""}
+    members = str(claims.get("practice_ids", "")).removeprefix("[").removesuffix("]").split(" ")
+    return {member for member in members if PATH_IDS["practice_id"].fullmatch(member)}
 
 
 def subject(app: APIGatewayHttpResolver) -> str:

@@ -3,18 +3,17 @@
 I/O. State and its change record are written in one transaction, conditional on the version that was read.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from patient_contact import clock, table
+from patient_contact.contact_info import is_number
 from patient_contact.facesheet import ConsentRecord, Number, Patient
 from patient_contact.facts import Email, Phone
 
 What = Literal["contact_info", "preferred_contact", "do_not_contact"]
 
-_E164 = re.compile(r"\+[1-9][0-9]{4,14}")
 _SHARED = "PATIENT#"
 
 
@@ -223,7 +222,7 @@ def sharing(practice_id: str, number: str, limit: int, after: str | None) -> tup
 
 def _numbers(patients: Iterable[Patient]) -> list[str]:
     """The numbers on file that are numbers; junk has no item of its own."""
-    return [phone.number for patient in patients for phone in patient.phones if _E164.fullmatch(phone.number)]
+    return [phone.number for patient in patients for phone in patient.phones if is_number(phone.number)]
 
 
 def _number_keys(practice_id: str, patients: Iterable[Patient]) -> list[table.Key]:

@@ -67,5 +67,7 @@ class Batch:
             log.failure(self._logger, "dead-lettering failed", error)
             self._failed.append(record["messageId"])
             return
-        self._logger.warning("dead-lettered", reason=reason, sqs_message_id=record["messageId"])
-        log.count("DeadLettered", self._service, reason.partition(":")[0])
+        # Names in a reason come from the event, which lies beside it in the queue; the log gets the code alone.
+        code = reason.partition(":")[0]
+        self._logger.warning("dead-lettered", reason=code, sqs_message_id=record["messageId"])
+        log.count("DeadLettered", self._service, code)

@@ -290,7 +290,7 @@ def newest_keys(
                 ExpressionAttributeValues={":pk": {"S": pk}},
                 ConsistentRead=True,
                 ScanIndexForward=False,
-                Limit=2 * (limit + 1),
+                Limit=max(200, 2 * (limit + 1)),
                 **arguments,
             )
         # Changes and decisions share the index; a filter expression would read, and cost, the same.

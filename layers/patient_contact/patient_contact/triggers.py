@@ -4,10 +4,10 @@ Shapes: imports the pure half and what HTTP and events receive alike.
 """
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from patient_contact.content import MAX_CALL
 from patient_contact.events import AUTOMATION_TRIGGERED, MAX_CLOCK_SKEW_DAYS, MAX_EVENT_AGE_DAYS, Refused
@@ -20,11 +20,17 @@ ContextText = Annotated[str, StringConstraints(max_length=MAX_CALL)]
 def _iso_time(value: object) -> datetime:
     if not isinstance(value, str):
         raise ValueError("a time is ISO 8601 text")  # noqa: TRY004 - pydantic's errors are ValueErrors
-    return datetime.fromisoformat(value)
+    time = datetime.fromisoformat(value)
+    if time.tzinfo is None:
+        raise ValueError("a time says its offset from UTC")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time is within the calendar") from None
 
 
 # Not as pydantic reads times: it takes any number, a phone number too, for seconds since 1970.
-IsoTime = Annotated[AwareDatetime, BeforeValidator(_iso_time)]
+IsoTime = Annotated[datetime, BeforeValidator(_iso_time)]
 
 
 class AutomationTriggered(BaseModel):
