@@ -22,9 +22,11 @@ run: .venv/local ## Run everything on this machine: PORT (3000), AWS_PORT (4566)
 
 test: .venv/dev .venv-tools/all ## Check and test everything
 	@$(MAKE) --no-print-directory check
-	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	@echo "testing: rules, HTTP, events, template, the walk-through, and what is built (about four minutes)"
+	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: .venv/dev .venv-tools/all ## Lint, format, types, template
+	@echo "checking: lint, format, types, template"
 	$(BIN)/ruff check --quiet $(CODE)
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/mypy
@@ -58,15 +60,15 @@ clean: ## Remove what was made here
 	@"$(PYTHON)" -m venv --clear .venv && touch $@
 
 .venv/local: .venv/made pyproject.toml constraints.txt layers/patient_contact/requirements.txt
-	@echo "installing what the local stack needs"
+	@echo "installing what the local stack needs (a minute, once)"
 	@$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[local]' && touch $@
 
 .venv/dev: .venv/made pyproject.toml constraints.txt layers/patient_contact/requirements.txt
-	@echo "installing what tests and checks need"
+	@echo "installing what tests and checks need (a minute or two, once)"
 	@$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[local,dev]' && touch $@ .venv/local
 
 # The SAM and AWS command lines pin other versions of boto3 than the functions run with: they live apart.
 .venv-tools/all: tools.txt
-	@echo "installing the SAM and AWS command lines"
+	@echo "installing the SAM and AWS command lines (a minute, once)"
 	@"$(PYTHON)" -m venv --clear .venv-tools
 	@$(TOOLS)/python $(PIP_INSTALL) --requirement tools.txt && touch $@

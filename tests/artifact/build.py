@@ -45,7 +45,7 @@ def build(folder: Path) -> Built:
     layer = folder / "layer"
     makefile = ["make", "-C", "layers/patient_contact", "build-PatientContactLayer"]
     commands = [
-        [sam, "build", "--build-dir", str(folder / "sam")],
+        [sam, "build", "--build-dir", str(folder / "sam"), "--cache-dir", str(folder / "cache")],
         [*makefile, f"ARTIFACTS_DIR={layer}", f"LAYER_PLATFORM={_this_platform()}"],
     ]
     with ThreadPoolExecutor() as both:

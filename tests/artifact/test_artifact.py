@@ -19,8 +19,6 @@ from tests.artifact.build import ROOT, Built, build, missing
 from tests.artifact.runtime_api import Function, FunctionFailed, running
 from tests.local.stack import LocalStack, start
 
-pytestmark = pytest.mark.xdist_group("artifact")
-
 AARCH64 = 0xB7
 
 HTTP_SAMPLES = {
@@ -72,8 +70,9 @@ class Lambda:
         # The interpreter without site-packages, so that nothing is found but what is deployed and what Lambda brings.
         command = [f"{sys.base_prefix}/bin/python3.13", "-s", "-S", "-m", "awslambdaric", shared["Handler"]]
         environment = {
-            **{key: value for key, value in self._stack.environment.items() if key.startswith("AWS_")},
             **self._stack.describe()["functions"][name],
+            # After the function's own: its AWS_ENDPOINT_URL is empty, and empty is the real AWS.
+            **{key: value for key, value in self._stack.environment.items() if key.startswith("AWS_")},
             "AWS_LAMBDA_FUNCTION_NAME": name,
             "AWS_LAMBDA_FUNCTION_VERSION": "1",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(shared["MemorySize"]),
@@ -83,6 +82,7 @@ class Lambda:
             "LAMBDA_TASK_ROOT": str(folder),
             "PYTHONPATH": f"{self._built.layer_of_this_machine / 'python'}:{self._built.runtime}",
         }
+        assert environment["AWS_ENDPOINT_URL"] == self._stack.aws_url
         return running(command, folder, environment, own["Timeout"], self.logs / f"{name}.log")
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 
-from functions.messages.handler import app as messages
-from functions.practices.handler import app as practices
-from functions.preferences.handler import app as preferences
+from functions.messages import handler as messages
+from functions.practices import handler as practices
+from functions.preferences import handler as preferences
 from patient_contact.http import TITLES
 
 TITLE = "Patient contact preferences"
@@ -23,7 +23,7 @@ DESCRIPTION = (
 def openapi() -> dict[str, Any]:
     """Give the description of all functions' routes as one OpenAPI 3.1 document."""
     merged: dict[str, Any] = {}
-    for app in (practices, preferences, messages):
+    for app in (practices.app, preferences.app, messages.app):
         app.configure_openapi(
             title=TITLE,
             version=VERSION,
@@ -39,9 +39,16 @@ def openapi() -> dict[str, Any]:
             merged["paths"].setdefault(path, {}).update(of_path)
         for name, schema in part["components"]["schemas"].items():
             assert merged["components"]["schemas"].setdefault(name, schema) == schema, f"two schemas are named {name}"
+    first_lines = {
+        name: (function.__doc__ or "").partition("\n")[0]
+        for module in (practices, preferences, messages)
+        for name, function in vars(module).items()
+        if callable(function)
+    }
     for _, _, operation in operations(merged):
         # The function's name is enough, and a wrong answer of ours is a problem document as any other.
         operation["operationId"] = operation["operationId"].partition("_v1_")[0]
+        operation["summary"] = first_lines[operation["operationId"]]
         operation["responses"]["500"] = {**operation["responses"]["503"], "description": TITLES[500]}
     # Our errors are problem documents: what Powertools would say of validation errors is not what is answered.
     for name in ("HTTPValidationError", "ValidationError", "ResponseValidationError"):
@@ -55,6 +62,16 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
     for path, of_path in document["paths"].items():
         for method, operation in of_path.items():
             yield method.upper(), path, operation
+
+
+def routes_as_markdown() -> str:
+    """Give the routes, the scope that each needs, and what it is for, as the README lists them."""
+    lines = ["| Route, below `/v1/practices/{practice_id}` | Scope | |", "|---|---|---|"]
+    for method, path, operation in sorted(operations(openapi()), key=lambda each: (each[1], each[0])):
+        ((scope,),) = (each["jwt"] for each in operation["security"])
+        below = path.removeprefix("/v1/practices/{practice_id}")
+        lines.append(f"| `{method} {below}` | `{scope}` | {operation['summary']} |".replace(" ` |", "` |"))
+    return "\n".join(lines) + "\n"
 
 
 def rendered() -> str:

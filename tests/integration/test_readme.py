@@ -8,6 +8,7 @@ from typing import Any
 
 from patient_contact.facts import Policy
 from patient_contact.truth_table import markdown, truth_table
+from tests.contract.openapi import routes_as_markdown
 from tests.local.stack import start
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -18,6 +19,11 @@ END = "--- end of block ---"
 def test_the_truth_table_is_computed_from_the_rules() -> None:
     printed = README.partition("<!-- truth table -->\n")[2].partition("<!-- end of truth table -->")[0]
     assert printed == markdown(truth_table(Policy()))
+
+
+def test_the_routes_are_those_of_the_api() -> None:
+    printed = README.partition("<!-- routes -->\n")[2].partition("<!-- end of routes -->")[0]
+    assert printed == routes_as_markdown()
 
 
 def test_the_walk_through_prints_what_the_readme_says() -> None:

@@ -2,7 +2,7 @@
 
 PORT (3000) is where the API listens, AWS_PORT (4566) where AWS does; AWS_REGION (us-east-1); DEMO=0 starts without demo
 data; RETRY_SECONDS (2) is how long a failed item waits for its next try. Events on the bus go to standard output, one
-JSON line each; what the functions log goes to standard error.
+JSON line each; what the functions log goes to a file, or with LOGS=1 to standard error.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 
 from tests.local.stack import LocalStack, PortInUse, start
@@ -29,7 +30,9 @@ def main(arguments: list[str]) -> int:
 def run() -> int:
     """Run the stack until it is interrupted."""
     # Functions print their logs and metrics as they do in Lambda; standard output is for the bus alone.
-    events, sys.stdout = sys.stdout, sys.stderr
+    events = sys.stdout
+    log = tempfile.NamedTemporaryFile("w", prefix="patient-contact-", suffix=".log", buffering=1, delete=False)  # noqa: SIM115
+    sys.stdout = sys.stderr if os.environ.get("LOGS") == "1" else log
 
     def tell(line: str) -> None:
         # Nobody may be reading any more (`make run | head`): that is no reason for publishing to fail.
@@ -47,7 +50,7 @@ def run() -> int:
             retry_seconds=_number("RETRY_SECONDS", 2),
             announce=tell,
         ) as stack:
-            tell(introduction(stack))
+            tell(introduction(stack, log.name))
             threading.Event().wait()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -57,10 +60,15 @@ def run() -> int:
     return 0
 
 
-def introduction(stack: LocalStack) -> str:
+def introduction(stack: LocalStack, log: str) -> str:
     """Return what a newcomer needs to know of a running stack; the last line says that it serves."""
     described = stack.describe()
     dead_letters = [url for name, url in described["resources"].items() if name.endswith("DeadLetters")]
+    # The command line of AWS heeds AWS_ENDPOINT_URL for most services, and not for SQS.
+    look = (
+        f"aws --endpoint-url {stack.aws_url} sqs receive-message --message-attribute-names reason"
+        " --max-number-of-messages 10 --visibility-timeout 0"
+    )
     body = '{"sub": "me", "practice_ids": ["demo"], "scope": "preferences/read preferences/write"}'
     return "\n".join(
         [
@@ -68,7 +76,8 @@ def introduction(stack: LocalStack) -> str:
             f"AWS           {stack.aws_url} in {stack.region}, with any credentials",
             f"event bus     {stack.bus}",
             f"table         {stack.environment['TABLE_NAME']}",
-            *(f"dead letters  {url}" for url in dead_letters),
+            *(f"dead letters  {look} --queue-url {url}" for url in dead_letters),
+            f"logs          {log} (LOGS=1: here)",
             f"a token       curl -s {stack.api_url}/local/token -d '{body}'",
             f"ready {stack.api_url}",
         ]

@@ -80,11 +80,12 @@ class Gateway:
         matches = [(route, _parameters(route, request)) for route in self._routes]
         found = [(route, parameters) for route, parameters in matches if parameters is not None]
         if not found:
+            _say(why=f"no route of the template is {request.method} on such a path")
             return json_answer(404, {"message": "Not Found"})
         # A literal segment goes before a parameter.
         route, parameters = min(found, key=lambda match: len(match[1]))
         answer = self._authorized(request, route, parameters)
-        sys.stderr.write(f"{json.dumps({'routeKey': route.key, 'status': answer.status})}\n")
+        _say(routeKey=route.key, status=answer.status)
         return answer
 
     def _authorized(self, request: Request, route: Route, parameters: Mapping[str, str]) -> Answer:
@@ -92,9 +93,11 @@ class Gateway:
         if route.scopes is not None:
             try:
                 claims = self._tokens.claims(request.headers.get("authorization", "").removeprefix("Bearer "))
-            except jwt.InvalidTokenError:
+            except jwt.InvalidTokenError as error:
+                _say(why=f"the token is not accepted: {error}")
                 return json_answer(401, {"message": "Unauthorized"}, **{"www-authenticate": "Bearer"})
             if route.scopes and not set(route.scopes) & set(str(claims.get("scope", "")).split()):
+                _say(why=f"the token lacks the scope {' or '.join(route.scopes)}")
                 return json_answer(403, {"message": "Forbidden"})
         try:
             with self._one_at_a_time:
@@ -117,6 +120,11 @@ class Gateway:
                 case {"sub": str(sub), "practice_ids": list(practice_ids), "scope": str(scope)}:
                     return json_answer(200, {"access_token": self._tokens.issue(sub, map(str, practice_ids), scope)})
         return json_answer(400, {"message": 'Send {"sub": "…", "practice_ids": ["…"], "scope": "…"}'})
+
+
+def _say(**line: object) -> None:
+    """Tell whoever runs the stack what callers are not told."""
+    sys.stderr.write(f"{json.dumps(line)}\n")
 
 
 def event(

@@ -26,7 +26,7 @@ Found = TypeVar("Found")
 
 
 class PortInUse(Exception):
-    """The port that was asked for is taken."""
+    """The port that was asked for is taken, or is none."""
 
 
 class LocalStack:
@@ -191,6 +191,8 @@ def _listening(port: int) -> Iterator[socket.socket]:
         listening = socket.create_server(("127.0.0.1", port), backlog=128)
     except OSError as error:
         raise PortInUse(f"port {port} is in use") from error
+    except OverflowError as error:
+        raise PortInUse(f"{port} is no port") from error
     with listening:
         yield listening
 
