@@ -44,6 +44,7 @@ def post_message(
     if earlier is not None:
         return _answer(practice_id, patient_id, earlier, digest)
 
+    as_of = clock.now()
     practice = asked.practice(practice_id)
     patient = patients.read(practice_id, patient_id)
     if patient is None:
@@ -55,9 +56,8 @@ def post_message(
     message = asked.message(asked_for, facts, practice, ("body",))
     content = Content({body.channel: body.body}, body.subject)
     order = decisions.Order(practice_id, patient_id, message_id, content, request=digest)
-    recorded, is_new = decisions.claim(
-        order, lambda _: decide(facts, message, practice.policy), clock.now(), settings.decision_retention_days()
-    )
+    decision = decide(facts, message, practice.policy)
+    recorded, is_new = decisions.claim(order, decision, as_of, settings.decision_retention_days())
     if is_new and recorded.decision.outcome == "suppress":
         log.count("Suppressed", SERVICE, recorded.decision.reason)
     return _answer(practice_id, patient_id, recorded, digest)

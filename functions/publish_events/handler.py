@@ -19,22 +19,30 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Publish a batch of stream records; answer with the first that failed, from which the stream goes on again."""
     now = clock.now()
     waiting: list[tuple[str, bus.Entry]] = []
-    failed: str | None = None
+    failed: list[str] = []
     for record in event["Records"]:
         sequence = record["dynamodb"]["SequenceNumber"]
         try:
             waiting += [(sequence, entry) for entry in announcements.of_record(record, now)]
         except announcements.Stale:
-            # Republished after weeks: nobody should be texted on what was true then. The decision stays on record.
+            # Only ever republished: nobody should be texted on what was true weeks ago. It stays where it is kept.
             logger.warning("not announced", reason="stale")
             log.count("NotAnnounced", SERVICE, "stale")
+            failed.append(sequence)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream goes on from here
             # It and all after it come again; what came before it is published now.
             log.failure(logger, "record failed", error)
-            failed = sequence
+            failed.append(sequence)
             break
     refused = bus.publish([entry for _, entry in waiting])
     if refused is not None:
         logger.error("publishing failed", error_code=refused.code)
-        failed = waiting[refused.place][0]
-    return {"batchItemFailures": [] if failed is None else [{"itemIdentifier": failed}]}
+        failed.append(waiting[refused.place][0])
+    first = [{"itemIdentifier": sequence} for sequence in _in_order(event, failed)[:1]]
+    return {"batchItemFailures": first}
+
+
+def _in_order(event: dict[str, Any], failed: list[str]) -> list[str]:
+    """Give sequence numbers in the order of the stream."""
+    order = [record["dynamodb"]["SequenceNumber"] for record in event["Records"]]
+    return [sequence for sequence in order if sequence in failed]

@@ -1,6 +1,9 @@
 """Automations: each triggered occurrence becomes one decision for its patient."""
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -10,17 +13,17 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from patient_contact import aws, clock, content, decisions, log, patients, practices, settings
 from patient_contact.events import Refused
 from patient_contact.facesheet import Practice, facts_of
-from patient_contact.facts import Channel, Message
+from patient_contact.facts import Message
 from patient_contact.patients import Found
 from patient_contact.queue import Batch, NotYet, Record
-from patient_contact.routing import Decision, automation_disabled, decide
+from patient_contact.routing import automation_disabled, decide
 from patient_contact.table import TableUnavailable
 from patient_contact.triggers import AutomationTriggered, accept_trigger
 
 SERVICE = "run_automation"
-# What is left of the invocation when no further record is begun, in milliseconds.
-RESERVE = 10_000
-# How old facts may be when they decide, in seconds: a STOP recorded since is not missed. Older ones are read again.
+# What is left of the invocation when no more is begun, in milliseconds: more than slow reads and a claim take.
+RESERVE = 20_000
+# How old facts may be when they decide, in seconds: a STOP recorded since is missed. Older ones are read again.
 MAX_AGE = 5.0
 
 logger = Logger(service=SERVICE)
@@ -39,12 +42,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
     # Read once per invocation, and never kept beyond it.
     read_practice, read_automation = cache(practices.read), cache(practices.read_automation)
-    people: dict[tuple[str, str], Found] = {}
+    facts: Gathering | None = None
     with batch.handling(*(record for record, _ in triggers)):
-        fresh_until = time.monotonic() + MAX_AGE
-        people = patients.gather((trigger.practice_id, trigger.patient_id) for _, trigger in triggers)
+        facts = gather(triggers)
 
-    for record, trigger in triggers if people else []:
+    for place, (record, trigger) in enumerate(triggers if facts else []):
         with batch.handling(record):
             if context.get_remaining_time_in_millis() < RESERVE:
                 raise NotYet("out of time")
@@ -54,10 +56,26 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             automation = read_automation(trigger.practice_id, trigger.automation_id)
             if automation is None:
                 raise Refused("unknown automation")
-            ids = (trigger.practice_id, trigger.patient_id)
-            person = people[ids] if time.monotonic() < fresh_until else patients.gather([ids])[ids]
-            run(trigger, practice, automation, person)
+            if facts is None or time.monotonic() > facts.fresh_until:
+                facts = gather(triggers[place:])
+            run(trigger, practice, automation, facts.people[trigger.practice_id, trigger.patient_id], facts.as_of)
     return batch.answer()
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """The patients of a batch with their numbers, the time as of which they were read, and how long that is fresh."""
+
+    people: Mapping[tuple[str, str], Found]
+    as_of: datetime
+    fresh_until: float
+
+
+def gather(triggers: Sequence[tuple[Record, AutomationTriggered]]) -> Gathering:
+    """Read the patients of these triggers, with their numbers."""
+    as_of, fresh_until = clock.now(), time.monotonic() + MAX_AGE
+    people = patients.gather((trigger.practice_id, trigger.patient_id) for _, trigger in triggers)
+    return Gathering(people, as_of, fresh_until)
 
 
 def run(
@@ -65,6 +83,7 @@ def run(
     practice: Practice,
     automation: practices.Automation,
     person: Found,
+    as_of: datetime,
 ) -> None:
     """Decide one occurrence, and claim its message; a repeat finds the first decision and changes nothing."""
     line = automation.line or practice.default_line
@@ -79,14 +98,11 @@ def run(
         raise person
     facts = facts_of(person.patient, person.numbers)
 
-    def route(channels: frozenset[Channel]) -> Decision:
-        message = Message("automation", channels, line)
-        taken = decide if automation.enabled else automation_disabled
-        return taken(facts, message, practice.policy)
-
+    message = Message("automation", messages.channels, line)
+    decision = (decide if automation.enabled else automation_disabled)(facts, message, practice.policy)
     order = decisions.Order(
         trigger.practice_id, trigger.patient_id, trigger.message_id, messages, send_before=trigger.send_before
     )
-    recorded, is_new = decisions.claim(order, route, clock.now(), settings.decision_retention_days())
+    recorded, is_new = decisions.claim(order, decision, as_of, settings.decision_retention_days())
     if is_new and recorded.decision.outcome == "suppress":
         log.count("Suppressed", SERVICE, recorded.decision.reason)

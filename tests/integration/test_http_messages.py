@@ -1,12 +1,13 @@
 """Manual messages over HTTP, and the decisions that are kept of all messages."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from patient_contact import decisions, facesheet, patients, practices
+from patient_contact import aws, decisions, facesheet, patients, practices
 from patient_contact.content import Content
 from patient_contact.facts import Message
 from patient_contact.routing import decide
@@ -24,6 +25,8 @@ from tests.integration.service import (
     Answer,
     Matching,
     Service,
+    client_error,
+    fault,
     invalid,
     problem,
     trigger,
@@ -226,7 +229,7 @@ class TestIdempotencyKey:
         with ThreadPoolExecutor(10) as threads:
             claims = list(
                 threads.map(
-                    lambda now: decisions.claim(order, lambda _: decide(facts, message, practice.policy), now, 400),
+                    lambda now: decisions.claim(order, decide(facts, message, practice.policy), now, 400),
                     times,
                 )
             )
@@ -289,3 +292,48 @@ class TestDecisions:
         answer = north.get(f"{PATIENT}/decisions")
         assert Matching.__name__ not in str(answer.body)
         assert MESSAGES.keys() == set(answer.body["items"][0]["message"]["channels"])
+
+
+class TestContentIsThatOfTheDecision:
+    """Content over 1 KB is kept before its message is claimed: what goes out is what was claimed with it."""
+
+    @staticmethod
+    def announced(north: Service) -> tuple[str, Any]:
+        assert north.publish(north.new_stream_records()) == []
+        (routed,) = (json.loads(event["Detail"]) for event in north.events if event["DetailType"] == "MessageRouted")
+        return routed["channel"], routed["messages"]
+
+    def test_a_corrected_text_after_a_failure_between_the_two_writes_is_the_one_that_goes_out(
+        self, north: Service
+    ) -> None:
+        first = {"channel": "text", "body": "a" * 1_500}
+        corrected = {"channel": "call", "body": "b" * 1_500}
+        headers = {"idempotency-key": "once"}
+
+        def claim_fails(request: dict[str, Any]) -> Any:
+            return client_error("ThrottlingException") if request["Item"]["SK"]["S"].startswith("DECISION#") else None
+
+        with fault(aws.dynamodb(), "PutItem", claim_fails):
+            assert north.post("north/patients/p-1/messages", first, headers=headers).status == 503
+        assert north.post("north/patients/p-1/messages", corrected, headers=headers).status == 202
+        assert self.announced(north) == ("call", {"call": {"body": "b" * 1_500}})
+
+    def test_of_two_at_once_the_one_that_was_accepted_goes_out(self, north: Service) -> None:
+        practice, patient = practices.read("north"), patients.read("north", "p-1")
+        assert practice
+        assert patient
+        facts = facesheet.facts_of(patient, patients.read_numbers("north", patient))
+        decision = decide(facts, Message("manual", frozenset({"text"}), "main"), practice.policy)
+        winner = decisions.Order("north", "p-1", "manual:once", Content({"text": "b" * 1_500}), request="the other")
+        won: list[bool] = []
+
+        def overtaken(request: dict[str, Any]) -> None:
+            if request["Item"]["SK"]["S"].startswith("DECISION#") and not won:
+                won.append(False)
+                won[0] = decisions.claim(winner, decision, datetime.now(UTC), 400)[1]
+
+        loser = {"channel": "text", "body": "a" * 1_500}
+        with fault(aws.dynamodb(), "PutItem", overtaken):
+            refused = north.post("north/patients/p-1/messages", loser, headers={"idempotency-key": "once"})
+        assert (won, refused.status) == ([True], 422)
+        assert self.announced(north) == ("text", {"text": {"body": "b" * 1_500}})

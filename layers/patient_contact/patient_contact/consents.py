@@ -38,9 +38,10 @@ def record_opt_out(practice: Practice, opt_out: OptOut, patient: Patient, if_mat
         "said_at": opt_out.said_at,
         "recorded_at": recorded_at,
         "actor": opt_out.actor,
-        **({} if opt_out.note is None else {"note": opt_out.note}),
     }
-    history = {"PK": pk, "SK": f"CONSENT#{opt_out.line}#{opt_out.said_at}#{uuid.uuid4()}", **consent}
+    # A note is history alone: the number is read for every message, and stays small.
+    note = {} if opt_out.note is None else {"note": opt_out.note}
+    history = {"PK": pk, "SK": f"CONSENT#{opt_out.line}#{opt_out.said_at}#{uuid.uuid4()}", **consent, **note}
     current = {
         "PK": pk,
         "SK": f"OPTOUT#{opt_out.line}",

@@ -3,15 +3,15 @@
 I/O. The claim is one conditional put: the first wins, and a repeat answers with the first.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from patient_contact import clock, decision_data, table
 from patient_contact.content import Content
-from patient_contact.facts import CHANNELS, Channel
 from patient_contact.routing import Decision
 
 # Content up to this size lies in the decision; larger content has an item of its own.
@@ -45,59 +45,50 @@ class Order:
     request: str | None = None
 
 
-def claim(
-    order: Order, decide: Callable[[frozenset[Channel]], Decision], now: datetime, retention_days: int
-) -> tuple[Recorded, bool]:
-    """Decide by `decide(channels)` and claim the message: the decision that stands, and whether it is this one.
+def claim(order: Order, decision: Decision, as_of: datetime, retention_days: int) -> tuple[Recorded, bool]:
+    """Claim the message for a decision on facts of this time: the decision that stands, and whether it is this one.
 
-    A decision to deliver keeps the content beside it, so that whatever is published later is what was decided on.
+    A decision to deliver keeps its content, in itself or beside it, so that what is published is what was decided on.
     """
     pk = table.patient_pk(order.practice_id, order.patient_id)
-    decision = decide(order.content.channels)
     content: dict[str, Any] = {}
     if decision.outcome == "deliver":
         messages = order.content.as_messages()
-        if len(json.dumps(messages, ensure_ascii=False).encode()) <= INLINE_BYTES:
-            content = {"content": messages}
-        else:
-            kept = _keep_content(pk, order, messages, now)
-            if kept.keys() != messages.keys():
-                # Another delivery of this message came first with other channels: its content is what will go out.
-                decision = decide(frozenset(channel for channel in CHANNELS if channel in kept))
-    at = clock.iso(now)
+        text = json.dumps(messages, ensure_ascii=False, sort_keys=True).encode()
+        content = {"content": messages} if len(text) <= INLINE_BYTES else {"content_key": _keep(pk, order, text, as_of)}
     item = {
         "PK": pk,
         "SK": f"DECISION#{order.message_id}",
-        "at": at,
+        "at": clock.iso(as_of),
         **decision_data.to_data(decision),
         "state": "handed_over" if decision.outcome == "deliver" else "suppressed",
         "sender": "practice",
         **content,
         **({} if order.request is None else {"request": order.request}),
         **({} if order.send_before is None else {"send_before": clock.iso(order.send_before)}),
-        "expires_at": _epoch(now + timedelta(days=retention_days)),
+        "expires_at": _epoch(as_of + timedelta(days=retention_days)),
     }
     first = table.put_if_absent(item)
     return _recorded(item if first is None else first), first is None
 
 
-def _keep_content(pk: str, order: Order, messages: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
-    """Keep content that is too large for the decision, once: give what is kept, which may be an earlier delivery's."""
-    item = {
-        "PK": pk,
-        "SK": f"CONTENT#{order.message_id}",
-        "messages": messages,
-        "expires_at": _epoch(now + timedelta(days=CONTENT_DAYS)),
-    }
-    first = table.put_if_absent(item)
-    return messages if first is None else first["messages"]
+def _keep(pk: str, order: Order, text: bytes, as_of: datetime) -> str:
+    """Keep content that is too large for the decision, and give its sort key.
+
+    The key names the content itself: another delivery of the message, with other content, keeps its own, and whichever
+    decision is claimed publishes the content that it was taken on.
+    """
+    key = f"CONTENT#{order.message_id}#{hashlib.sha256(text).hexdigest()}"
+    expires_at = _epoch(as_of + timedelta(days=CONTENT_DAYS))
+    table.put_if_absent({"PK": pk, "SK": key, "messages": order.content.as_messages(), "expires_at": expires_at})
+    return key
 
 
 def content_of(item: Mapping[str, Any]) -> dict[str, Any] | None:
     """Give the rendered content of a stored decision, from the decision or from beside it; None when it has expired."""
     if "content" in item:
         return dict(item["content"])
-    kept = table.get((item["PK"], "CONTENT#" + item["SK"].partition("#")[2]))
+    kept = table.get((item["PK"], item["content_key"])) if "content_key" in item else None
     return None if kept is None else dict(kept["messages"])
 
 

@@ -27,7 +27,7 @@ BATCH_PATIENCE = 5.0
 # How long a write is tried again that meets others' writes, in seconds.
 CONTENTION_PATIENCE = 20.0
 
-THROTTLES = {
+UNAVAILABLE = {
     "InternalServerError",
     "LimitExceededException",
     "ProvisionedThroughputExceededException",
@@ -35,6 +35,8 @@ THROTTLES = {
     "ServiceUnavailable",
     "ThrottlingError",
     "ThrottlingException",
+    # Our own earlier send of the same transaction is still under way: whether it lands is not known yet.
+    "TransactionInProgressException",
     "ProvisionedThroughputExceeded",
 }
 
@@ -317,12 +319,12 @@ def _errors() -> Iterator[None]:
         raise TableUnavailable(type(error).__name__) from error
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code in THROTTLES:
+        if code in UNAVAILABLE:
             raise TableUnavailable(code) from error
         if code == "ConditionalCheckFailedException":
             holder: Item = dict(error.response).get("Item", {})  # type: ignore[assignment]  # not in botocore's types
             raise _Holds(decode_item(holder)) from error
-        if code in ("TransactionConflictException", "TransactionInProgressException"):
+        if code == "TransactionConflictException":
             raise Contended from error
         if code == "TransactionCanceledException":
             raise _cancelled(error) from error
@@ -333,7 +335,7 @@ def _cancelled(error: ClientError) -> Exception:
     reasons = [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]
     if not reasons:
         reasons = re.findall(r"\w+", error.response["Error"].get("Message", "").partition("[")[2])
-    if any(reason in THROTTLES for reason in reasons):
+    if any(reason in UNAVAILABLE for reason in reasons):
         return TableUnavailable("throttled in a transaction")
     if "TransactionConflict" in reasons:
         return Contended()

@@ -23,10 +23,9 @@ def _iso_time(value: object) -> datetime:
     time = datetime.fromisoformat(value)
     if time.tzinfo is None:
         raise ValueError("a time says its offset from UTC")
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("a time is within the calendar") from None
+    if not 1970 < time.year < 9999:
+        raise ValueError("a time is of our days")
+    return time.astimezone(UTC)
 
 
 # Not as pydantic reads times: it takes any number, a phone number too, for seconds since 1970.
