@@ -82,15 +82,14 @@ def read_automation(practice_id: PracticeId, automation_id: AutomationId) -> Res
 @app.put(
     f"{PATH}/automations/<automation_id>",
     security=needs("practice/admin"),
-    responses=answers(api.AutomationPutAnswer, 400, 404, 413),
+    responses=answers(api.AutomationPutAnswer, 400, 404, 409, 413),
 )
 def put_automation(
     practice_id: PracticeId, automation_id: AutomationId, body: api.AutomationBody
 ) -> Response[api.AutomationPutAnswer]:
     """Register or replace an automation; `warnings` say whom its channels never reach under the practice's policy."""
     practice = asked.practice(practice_id)
-    if body.line is not None and not practice.has_line(body.line):
-        raise http.Invalid(("body", "line"), "unknown_line", "the practice has no such line")
+    asked.line(practice, body.line, ("body", "line"))
     automation = practices.Automation(automation_id, body.name, body.line, body.enabled, body.messages.content())
     practices.put_automation(practice_id, automation)
     warnings = [asdict(warned) for warned in advice.of_channels(automation.content.channels, practice.policy)]

@@ -246,7 +246,7 @@ class TestFaults:
         [
             ("GetItem", "GET /v1/practices/{practice_id}"),
             ("Query", "GET /v1/practices/{practice_id}/automations"),
-            ("PutItem", "PUT /v1/practices/{practice_id}/automations/{automation_id}"),
+            ("TransactWriteItems", "PUT /v1/practices/{practice_id}/automations/{automation_id}"),
             ("PutItem", "POST /v1/practices/{practice_id}/patients/{patient_id}/messages"),
             ("DeleteItem", "DELETE /v1/practices/{practice_id}/automations/{automation_id}"),
             ("TransactWriteItems", "PUT /v1/practices/{practice_id}/patients/{patient_id}/do-not-contact"),

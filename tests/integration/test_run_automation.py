@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from functions.run_automation.handler import handler, run
-from patient_contact import aws, facesheet, patients, practices
-from patient_contact.content import Content
+from patient_contact import aws, facesheet, patients, practices, table
 from patient_contact.events import MAX_RECEIVES
 from patient_contact.patients import Gathered
 from patient_contact.triggers import accept_trigger
@@ -100,8 +99,9 @@ class TestRefused:
         assert sorted(decided(north)) == ["after", "before"]
 
     def test_a_line_that_the_practice_has_no_more_is_refused(self, north: Service) -> None:
-        automation = practices.Automation("old", "Old", "closed", enabled=True, content=Content({"text": "Hi"}))
-        practices.put_automation("north", automation)
+        automation = table.get((table.practice_pk("north"), "AUTOMATION#reminder"))
+        assert automation
+        table.put(automation | {"SK": "AUTOMATION#old", "line": "closed"})
         assert north.run_automations(trigger(automation_id="old"), trigger(occurrence_id="after")) == []
         assert [reason for reason, _ in north.dead_letters()] == ["unknown line"]
         assert decided(north) == ["after"]

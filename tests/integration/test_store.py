@@ -10,6 +10,7 @@ import pytest
 from moto.dynamodb.models.dynamo_type import Item
 
 from patient_contact import aws, clock, consents, patients, practices, table
+from patient_contact.content import Content
 from patient_contact.facesheet import Patient, Practice
 from patient_contact.facts import Email, Phone
 from patient_contact.patients import Actor, Gathered, StaleVersion
@@ -144,7 +145,43 @@ class TestWritersAtOnce:
         assert practice
         with ThreadPoolExecutor(8) as threads:
             put = threads.map(lambda n: practices.put(replace(practice, name=f"Name {n}")), range(8))
-            assert sorted(each.version for each in put) == list(range(2, 10))
+            assert sorted(each.version for each in put) == list(range(practice.version + 1, practice.version + 9))
+
+    def test_a_line_is_not_removed_while_an_automation_that_names_it_is_registered(self) -> None:
+        practice = practices.read("north")
+        assert practice
+        automation = practices.Automation(
+            "dues", "Dues", practice.lines[1].id, enabled=True, content=Content({"call": "Hi"})
+        )
+        registered: list[int] = []
+
+        def register(request: dict[str, Any]) -> None:
+            if not registered:
+                registered.append(1)
+                practices.put_automation("north", automation)
+
+        with fault(aws.dynamodb(), "TransactWriteItems", register), pytest.raises(practices.LineInUse):
+            practices.put(replace(practice, lines=practice.lines[:1]))
+        assert registered
+        assert practices.read_automation("north", "dues") == automation
+
+    def test_an_automation_is_not_registered_while_the_line_that_it_names_is_removed(self) -> None:
+        practice = practices.read("north")
+        assert practice
+        automation = practices.Automation(
+            "dues", "Dues", practice.lines[1].id, enabled=True, content=Content({"call": "Hi"})
+        )
+        removed: list[int] = []
+
+        def remove(request: dict[str, Any]) -> None:
+            if not removed:
+                removed.append(1)
+                practices.put(replace(practice, lines=practice.lines[:1]))
+
+        with fault(aws.dynamodb(), "TransactWriteItems", remove), pytest.raises(practices.LineMoved):
+            practices.put_automation("north", automation)
+        assert removed
+        assert practices.read_automation("north", "dues") is None
 
     def test_a_line_whose_number_moves_while_an_opt_out_is_recorded_on_it_is_no_failure_of_ours(
         self, north: Service

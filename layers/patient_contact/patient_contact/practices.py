@@ -164,17 +164,35 @@ def read_automation(practice_id: str, automation_id: str) -> Automation | None:
 
 
 def put_automation(practice_id: str, automation: Automation) -> None:
-    """Create or replace an automation of a practice that exists."""
-    table.put(
-        {
-            "PK": table.practice_pk(practice_id),
-            "SK": f"AUTOMATION#{automation.automation_id}",
-            "name": automation.name,
-            "line": automation.line,
-            "enabled": automation.enabled,
-            "messages": automation.content.as_messages(),
-        }
-    )
+    """Create or replace an automation; raise LineMoved when the practice does not have its line any more.
+
+    It counts as a change of the practice, so that a line which it names cannot be removed at the same moment.
+    """
+    item = {
+        "PK": table.practice_pk(practice_id),
+        "SK": f"AUTOMATION#{automation.automation_id}",
+        "name": automation.name,
+        "line": automation.line,
+        "enabled": automation.enabled,
+        "messages": automation.content.as_messages(),
+    }
+    for _ in table.attempts():
+        practice = read(practice_id)
+        if practice is None or not practice.has_line(automation.line or practice.default_line):
+            raise LineMoved
+        counted = table.update_op(
+            (table.practice_pk(practice_id), "PRACTICE"),
+            "SET version = :next",
+            "version = :seen",
+            next=practice.version + 1,
+            seen=practice.version,
+        )
+        try:
+            table.transact([table.put_op(item), counted])
+        except (table.ConditionFailed, table.Contended):
+            continue
+        return
+    raise table.TableUnavailable("contended")
 
 
 def delete_automation(practice_id: str, automation_id: str) -> bool:
