@@ -1,8 +1,5 @@
 """Automations: each triggered occurrence becomes one decision for its patient."""
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -23,8 +20,6 @@ from patient_contact.triggers import AutomationTriggered, accept_trigger
 SERVICE = "run_automation"
 # What is left of the invocation when no more is begun, in milliseconds: more than slow reads and a claim take.
 RESERVE = 20_000
-# How old facts may be when they decide, in seconds: a STOP recorded since is missed. Older ones are read again.
-MAX_AGE = 5.0
 
 logger = Logger(service=SERVICE)
 aws.dynamodb()
@@ -42,11 +37,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
     # Read once per invocation, and never kept beyond it.
     read_practice, read_automation = cache(practices.read), cache(practices.read_automation)
-    facts: Gathering | None = None
+    gathered: patients.Gathering | None = None
     with batch.handling(*(record for record, _ in triggers)):
-        facts = gather(triggers)
+        gathered = patients.gather(trigger.patient for _, trigger in triggers)
 
-    for place, (record, trigger) in enumerate(triggers if facts else []):
+    for place, (record, trigger) in enumerate(triggers if gathered else []):
         with batch.handling(record):
             if context.get_remaining_time_in_millis() < RESERVE:
                 raise NotYet("out of time")
@@ -56,26 +51,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             automation = read_automation(trigger.practice_id, trigger.automation_id)
             if automation is None:
                 raise Refused("unknown automation")
-            if facts is None or time.monotonic() > facts.fresh_until:
-                facts = gather(triggers[place:])
-            run(trigger, practice, automation, facts.people[trigger.practice_id, trigger.patient_id], facts.as_of)
+            if gathered is None or not gathered.is_fresh():
+                gathered = patients.gather(later.patient for _, later in triggers[place:])
+            run(trigger, practice, automation, gathered.people[trigger.patient], gathered.as_of)
     return batch.answer()
-
-
-@dataclass(frozen=True, slots=True)
-class Gathering:
-    """The patients of a batch with their numbers, the time as of which they were read, and how long that is fresh."""
-
-    people: Mapping[tuple[str, str], Found]
-    as_of: datetime
-    fresh_until: float
-
-
-def gather(triggers: Sequence[tuple[Record, AutomationTriggered]]) -> Gathering:
-    """Read the patients of these triggers, with their numbers."""
-    as_of, fresh_until = clock.now(), time.monotonic() + MAX_AGE
-    people = patients.gather((trigger.practice_id, trigger.patient_id) for _, trigger in triggers)
-    return Gathering(people, as_of, fresh_until)
 
 
 def run(

@@ -364,7 +364,7 @@ def test_facts_are_as_the_facesheet_has_them(north: Service) -> None:
     assert north.put("north/patients/p-1/preferred-contact", {"phone_number": LANDLINE}).status == 200
     patient = patients.read("north", "p-1")
     assert patient
-    gathered = patients.gather([("north", "p-1"), ("north", "p-9"), ("nowhere", "p-1")])
+    gathered = patients.gather([("north", "p-1"), ("north", "p-9"), ("nowhere", "p-1")]).people
     assert gathered == {
         ("north", "p-1"): Gathered(patient, {}),
         ("north", "p-9"): None,

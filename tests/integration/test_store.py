@@ -473,7 +473,7 @@ class TestBatchReads:
             assert north.put(f"north/patients/q-{n}/contact-info", body).status == 200
         wanted = [("north", f"q-{n}") for n in range(120)]
         with fault(aws.dynamodb(), "BatchGetItem", lambda _: None) as requests:
-            found = patients.gather(wanted)
+            found = patients.gather(wanted).people
         sizes = [len(next(iter(each["RequestItems"].values()))["Keys"]) for each in requests]
         # Numbers that patients share are read once.
         assert sizes == [100, 20, 20]

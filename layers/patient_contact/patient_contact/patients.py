@@ -3,14 +3,19 @@
 I/O. State and its change record are written in one transaction, conditional on the version that was read.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from patient_contact import clock, table
 from patient_contact.contact_info import is_number
 from patient_contact.facesheet import ConsentRecord, Number, Patient
 from patient_contact.facts import Email, Phone
+
+# How old facts may be when they decide, in seconds.
+MAX_AGE = 5.0
 
 What = Literal["contact_info", "preferred_contact", "do_not_contact"]
 
@@ -64,12 +69,26 @@ class Gathered:
 Found = Gathered | table.TableUnavailable | None
 
 
-def gather(patients: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Found]:
-    """Read many (practice id, patient id) with their numbers, strongly consistent, in two rounds of batch reads.
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """Many patients with their numbers, by (practice id, patient id), and the time as of which they were read.
 
     A patient who does not exist is None. One who could not be read now is a TableUnavailable, alone: it is never taken
     for one who does not exist.
     """
+
+    people: Mapping[tuple[str, str], Found]
+    as_of: datetime
+    fresh_until: float
+
+    def is_fresh(self) -> bool:
+        """Say whether a decision may still be taken on this: a STOP that was recorded since is not in it."""
+        return time.monotonic() < self.fresh_until
+
+
+def gather(patients: Iterable[tuple[str, str]]) -> Gathering:
+    """Read many (practice id, patient id) with their numbers, strongly consistent, in two rounds of batch reads."""
+    as_of, fresh_until = clock.now(), time.monotonic() + MAX_AGE
     unavailable = table.TableUnavailable("left unread")
     wanted = {(table.patient_pk(*ids), "PATIENT"): ids for ids in patients}
     found = table.batch_get(wanted)
@@ -90,7 +109,7 @@ def gather(patients: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Found]:
                 if key in numbers.items
             }
             answer[ids] = Gathered(files[ids], known)
-    return answer
+    return Gathering(answer, as_of, fresh_until)
 
 
 def change(

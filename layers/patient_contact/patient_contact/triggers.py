@@ -48,6 +48,11 @@ class AutomationTriggered(BaseModel):
     send_before: IsoTime | None = None
 
     @property
+    def patient(self) -> tuple[str, str]:
+        """The practice's id and the patient's."""
+        return self.practice_id, self.patient_id
+
+    @property
     def message_id(self) -> str:
         """The one message of this occurrence."""
         return f"automation:{self.automation_id}:{self.occurrence_id}"
