@@ -10,8 +10,9 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from patient_contact import api, asked, aws, clock, consents, decision_data, decisions, facesheet, http, patients
-from patient_contact.contact_info import e164, emails_on_file, is_number, phones_on_file
+from patient_contact.contact_info import e164, emails_on_file, phones_on_file
 from patient_contact.facesheet import Patient
+from patient_contact.facts import is_number
 from patient_contact.http import PATH, Cursor, IfMatch, Limit, MessageId, PatientId, PracticeId, answers, needs
 from patient_contact.patients import Actor, UnknownPatient
 from patient_contact.routing import decide

@@ -3,8 +3,8 @@
 import phonenumbers
 import pytest
 
-from patient_contact.contact_info import e164, emails_on_file, is_country, is_number, phones_on_file
-from patient_contact.facts import Email, LineType, Phone, Status
+from patient_contact.contact_info import e164, emails_on_file, is_country, phones_on_file
+from patient_contact.facts import Email, LineType, Phone, Status, is_number
 
 MOBILE = "+15035550101"
 

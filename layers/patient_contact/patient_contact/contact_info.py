@@ -21,14 +21,6 @@ def e164(number: str, country: str) -> str | None:
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
-def is_number(on_file: str) -> bool:
-    """Say whether a phone on file is a number, which is always kept in E.164, or what came in place of one.
-
-    By its form alone: what a later edition of the numbering plans says must not change which number consent belongs to.
-    """
-    return on_file.startswith("+") and on_file[1:].isdecimal() and on_file.isascii()
-
-
 def is_country(code: str) -> bool:
     """Say whether numbers can be read as dialled in this country (ISO 3166 alpha-2)."""
     return code in phonenumbers.SUPPORTED_REGIONS

@@ -73,3 +73,11 @@ class Policy:
     email_when_no_phone_channel: bool = False
     text_other_number: bool = False
     opt_out_blocks_calls: bool = False
+
+
+def is_number(on_file: str) -> bool:
+    """Say whether a phone on file is a number, which is always kept in E.164, or what came in place of one.
+
+    By its form alone: what a later edition of the numbering plans says must not change which number consent belongs to.
+    """
+    return on_file.startswith("+") and on_file[1:].isdecimal() and on_file.isascii()

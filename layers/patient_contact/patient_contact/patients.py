@@ -10,9 +10,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from patient_contact import clock, table
-from patient_contact.contact_info import is_number
 from patient_contact.facesheet import ConsentRecord, Number, Patient
-from patient_contact.facts import Email, Phone
+from patient_contact.facts import Email, Phone, is_number
 
 # How old facts may be when they decide, in seconds.
 MAX_AGE = 5.0
