@@ -569,7 +569,7 @@ class TestSearch:
 
 
 class TestOptOutsOfOddNumbers:
-    @pytest.mark.parametrize("number", ["+4956494002536960", "+23470010384050447"])
+    @pytest.mark.parametrize("number", ["+4956490000000000", "+23470000000000000"])
     def test_an_opt_out_of_a_number_longer_than_most_is_honoured(self, north: Service, number: str) -> None:
         phones = {"phones": [{"number": number, "line_type": "text_enabled"}], "emails": []}
         assert north.put("north/patients/p-9/contact-info", phones).status == 200
