@@ -46,9 +46,7 @@ def post_message(
 
     as_of = clock.now()
     practice = asked.practice(practice_id)
-    patient = patients.read(practice_id, patient_id)
-    if patient is None:
-        raise patients.UnknownPatient
+    patient = asked.patient(practice_id, patient_id)
     facts = facesheet.facts_of(patient, patients.read_numbers(practice_id, patient))
     asked_for = api.MessageBody.model_validate(
         {"class": "manual", "channels": [body.channel], "line": body.line, "phone_number": body.phone_number}

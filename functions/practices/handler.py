@@ -40,7 +40,7 @@ def read_practice(practice_id: PracticeId) -> Response[api.PracticeAnswer]:
 @app.put(PATH, security=needs("practice/admin"), responses=answers(api.PracticePutAnswer, 400, 409, 413))
 def put_practice(practice_id: PracticeId, body: api.PracticeBody) -> Response[api.PracticePutAnswer]:
     """Create or replace the practice; `warnings` say what its policy risks."""
-    policy = Policy(**body.policy.model_dump())
+    policy = asked.policy(body.policy)
     lines = tuple(Line(line.id, line.name, line.phone_number) for line in body.lines)
     practice = practices.put(
         Practice(

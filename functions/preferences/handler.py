@@ -48,13 +48,13 @@ def put_contact_info(
             return patient
         return replace(patient or patients.new_patient(practice_id, patient_id), phones=phones, emails=emails)
 
-    return _facesheet(patients.change(practice_id, patient_id, "contact_info", edit, _actor(if_match)))
+    return _change(practice_id, patient_id, "contact_info", edit, if_match)
 
 
 @app.get(PATIENT, security=needs("preferences/read"), responses=answers(api.Facesheet, 404))
 def read_facesheet(practice_id: PracticeId, patient_id: PatientId) -> Response[api.Facesheet]:
     """Give the facesheet."""
-    return _facesheet(_known(patients.read(practice_id, patient_id)))
+    return _facesheet(asked.patient(practice_id, patient_id))
 
 
 @app.put(
@@ -69,7 +69,7 @@ def put_preferred_contact(
     practice = asked.practice(practice_id)
 
     def edit(patient: Patient | None) -> Patient:
-        known = _known(patient)
+        known = asked.known(patient)
         number = asked.phone_on_file(known.phones, body.phone_number, practice, ("body", "phone_number"))
         return replace(known, preferred_contact=number)
 
@@ -87,7 +87,7 @@ def delete_preferred_contact(
         practice_id,
         patient_id,
         "preferred_contact",
-        lambda patient: replace(_known(patient), preferred_contact=None),
+        lambda patient: replace(asked.known(patient), preferred_contact=None),
         if_match,
     )
 
@@ -105,7 +105,7 @@ def put_do_not_contact(
         practice_id,
         patient_id,
         "do_not_contact",
-        lambda patient: replace(_known(patient), do_not_contact=body.enabled),
+        lambda patient: replace(asked.known(patient), do_not_contact=body.enabled),
         if_match,
         body.note,
     )
@@ -121,7 +121,7 @@ def put_sms_consent(
 ) -> Response[api.Facesheet]:
     """Record that the patient opted out of texts from a line to a phone on file, for all who share the phone."""
     practice = asked.practice(practice_id)
-    patient = _known(patients.read(practice_id, patient_id))
+    patient = asked.patient(practice_id, patient_id)
     asked.line(practice, body.line, ("body", "line"))
     on_file = asked.phone_on_file(patient.phones, body.phone_number, practice, ("body", "phone_number"))
     # What was no number when it came may be one by now, and then consent belongs to it as a number.
@@ -132,7 +132,7 @@ def put_sms_consent(
         )
     consents.record_opt_out(
         practice,
-        consents.OptOut(practice_id, number, body.line, "staff", http.subject(app), clock.iso(clock.now()), body.note),
+        consents.OptOut(number, body.line, "staff", http.subject(app), clock.iso(clock.now()), body.note),
         patient,
         if_match,
     )
@@ -159,7 +159,7 @@ def list_decisions(
     after = http.place(cursor, http.AFTER_DECISION)
     items, after = decisions.list_newest(practice_id, patient_id, limit, after)
     if not items:
-        _known(patients.read(practice_id, patient_id))
+        asked.patient(practice_id, patient_id)
     return http.next_page([decisions.answer(item) for item in items], after)
 
 
@@ -205,12 +205,12 @@ def search_patients(
 def evaluate(practice_id: PracticeId, body: api.EvaluateBody) -> Response[api.DecisionAnswer | api.DecisionList]:
     """Decide and write nothing: for a stored patient or given facts, under the practice's policy or another."""
     practice = asked.practice(practice_id)
-    policy = asked.policy(body.policy) or practice.policy
+    policy = asked.policy(body.policy) if body.policy else practice.policy
     if body.patient is not None:
         facts = asked.facts(body.patient, practice)
     else:
         http.note_patients(app, [body.patient_id or ""])
-        patient = _known(patients.read(practice_id, body.patient_id or ""))
+        patient = asked.patient(practice_id, body.patient_id or "")
         stored = facesheet.facts_of(patient, patients.read_numbers(practice_id, patient))
         facts = asked.changed(stored, body.changes, practice)
     messages = body.messages or [message for message in [body.message] if message]
@@ -230,19 +230,9 @@ def _change(
     if_match: str | None,
     note: str | None = None,
 ) -> Response[Any]:
-    return _facesheet(patients.change(practice_id, patient_id, what, edit, _actor(if_match), note))
+    return _facesheet(patients.change(practice_id, patient_id, what, edit, Actor(http.subject(app), if_match), note))
 
 
 def _facesheet(patient: Patient) -> Response[Any]:
     numbers = patients.read_numbers(patient.practice_id, patient)
     return http.answer(facesheet.facesheet(patient, numbers), etag=patients.etag(patient))
-
-
-def _known(patient: Patient | None) -> Patient:
-    if patient is None:
-        raise UnknownPatient
-    return patient
-
-
-def _actor(if_match: str | None) -> Actor:
-    return Actor(http.subject(app), if_match)

@@ -38,11 +38,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if refused is not None:
         logger.error("publishing failed", error_code=refused.code)
         failed.append(waiting[refused.place][0])
-    first = [{"itemIdentifier": sequence} for sequence in _in_order(event, failed)[:1]]
-    return {"batchItemFailures": first}
-
-
-def _in_order(event: dict[str, Any], failed: list[str]) -> list[str]:
-    """Give sequence numbers in the order of the stream."""
     order = [record["dynamodb"]["SequenceNumber"] for record in event["Records"]]
-    return [sequence for sequence in order if sequence in failed]
+    return {"batchItemFailures": [{"itemIdentifier": min(failed, key=order.index)}] if failed else []}

@@ -331,7 +331,7 @@ class TestConsents:
         return practice
 
     def opt_out(self, said_at: str, if_match: str | None = None) -> None:
-        out = consents.OptOut("north", CELL, "main", "staff", "staff-7", said_at)
+        out = consents.OptOut(CELL, "main", "staff", "staff-7", said_at)
         consents.record_opt_out(self.practice(), out, known(), if_match)
 
     def number(self) -> dict[str, Any]:
@@ -383,7 +383,7 @@ class TestConsents:
         seen = known()
         patients.change("north", "p-1", "do_not_contact", silence, STAFF)
         before = north.items()
-        out = consents.OptOut("north", CELL, "main", "staff", "staff-7", clock.iso(datetime.now(UTC)))
+        out = consents.OptOut(CELL, "main", "staff", "staff-7", clock.iso(datetime.now(UTC)))
         with pytest.raises(StaleVersion):
             consents.record_opt_out(self.practice(), out, seen, '"1"')
         # The line may be marked as one that has consent; nothing of the consent itself is written.

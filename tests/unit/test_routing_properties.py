@@ -229,4 +229,7 @@ def test_the_facts_of_a_decision_sent_to_evaluate_decide_the_same(
 
     again = asked.facts(body.patient, PRACTICE)
     routed = asked.message(body.message, again, PRACTICE, ("body", "message"))
-    assert decision_data.answer(decide(again, routed, asked.policy(body.policy) or PRACTICE.policy)) == answered
+    assert (
+        decision_data.answer(decide(again, routed, asked.policy(body.policy) if body.policy else PRACTICE.policy))
+        == answered
+    )

@@ -5,9 +5,9 @@ I/O only where it says `read`. Raises `Invalid` with the place of the field, nev
 
 from dataclasses import replace
 
-from patient_contact import api, http, practices
+from patient_contact import api, http, patients, practices
 from patient_contact.contact_info import e164, emails_on_file, phones_on_file
-from patient_contact.facesheet import Practice
+from patient_contact.facesheet import Patient, Practice
 from patient_contact.facts import Consent, Facts, Message, Phone, Policy
 
 Loc = tuple[str | int, ...]
@@ -18,6 +18,18 @@ def practice(practice_id: str) -> Practice:
     found = practices.read(practice_id)
     if found is None:
         raise http.Unknown("practice")
+    return found
+
+
+def patient(practice_id: str, patient_id: str) -> Patient:
+    """Read the patient; raise UnknownPatient when there is none."""
+    return known(patients.read(practice_id, patient_id))
+
+
+def known(found: Patient | None) -> Patient:
+    """Give the patient who was found; raise UnknownPatient when there was none."""
+    if found is None:
+        raise patients.UnknownPatient
     return found
 
 
@@ -47,9 +59,9 @@ def phone_on_file(phones: tuple[Phone, ...], text: str, of: Practice, loc: Loc) 
     raise http.Invalid(loc, "not_on_file", "this phone is not on the patient's file")
 
 
-def policy(body: api.PolicyFlags | None) -> Policy | None:
-    """Give the policy asked for, if any."""
-    return None if body is None else Policy(**body.model_dump())
+def policy(body: api.PolicyFlags) -> Policy:
+    """Give the policy asked for."""
+    return Policy(**body.model_dump())
 
 
 def message(body: api.MessageBody, facts: Facts, of: Practice, loc: Loc) -> Message:

@@ -14,7 +14,6 @@ from patient_contact.facesheet import ConsentSource, Patient, Practice
 class OptOut:
     """A patient's wish not to be texted on a line, as somebody recorded it."""
 
-    practice_id: str
     phone_number: str
     line: str
     source: ConsentSource
@@ -31,7 +30,7 @@ def record_opt_out(practice: Practice, opt_out: OptOut, patient: Patient, if_mat
     patients.expect_version(patient, if_match)
     practices.expect_consent(practice, opt_out.line)
     recorded_at = clock.iso(clock.now())
-    pk = table.number_pk(opt_out.practice_id, opt_out.phone_number)
+    pk = table.number_pk(practice.practice_id, opt_out.phone_number)
     consent = {
         "status": "opted_out",
         "source": opt_out.source,
@@ -45,7 +44,7 @@ def record_opt_out(practice: Practice, opt_out: OptOut, patient: Patient, if_mat
     current = {
         "PK": pk,
         "SK": f"OPTOUT#{opt_out.line}",
-        "GSI1PK": f"{table.practice_pk(opt_out.practice_id)}#OPTOUT#{opt_out.line}",
+        "GSI1PK": f"{table.practice_pk(practice.practice_id)}#OPTOUT#{opt_out.line}",
         "GSI1SK": f"{opt_out.said_at}#{opt_out.phone_number}",
     }
     operations = [
@@ -62,7 +61,7 @@ def record_opt_out(practice: Practice, opt_out: OptOut, patient: Patient, if_mat
         table.put_op(current),
     ]
     if if_match is not None:
-        key = (table.patient_pk(opt_out.practice_id, patient.patient_id), "PATIENT")
+        key = (table.patient_pk(practice.practice_id, patient.patient_id), "PATIENT")
         operations.append(table.check_op(key, "version = :seen", seen=patient.version))
     for _ in table.attempts():
         try:
@@ -70,7 +69,8 @@ def record_opt_out(practice: Practice, opt_out: OptOut, patient: Patient, if_mat
         except table.Contended:
             continue
         except table.ConditionFailed as failed:
-            if 3 in failed.failed:
+            # The patient's version is held by the last operation, where it is held at all.
+            if len(operations) - 1 in failed.failed:
                 raise patients.StaleVersion from None
             # Something said later is in force: what was said now is history, and changes nothing.
             table.put(history)

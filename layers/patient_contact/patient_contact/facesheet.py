@@ -3,7 +3,7 @@
 Pure: imports facts only. Times are UTC, ISO 8601, as text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,12 +85,8 @@ UNKNOWN_NUMBER = Number()
 def facts_of(patient: Patient, numbers: Mapping[str, Number]) -> Facts:
     """Gather what routing needs: the patient's file, with what is known of each number whoever has it."""
     phones = phones_of(patient, numbers)
-    consents = [
-        Consent(phone.number, line, record.status)
-        for phone in phones
-        for line, record in sorted(numbers.get(phone.number, UNKNOWN_NUMBER).consent.items())
-    ]
-    return Facts(phones, patient.emails, patient.preferred_contact, patient.do_not_contact, tuple(consents))
+    consents = tuple(Consent(number, line, record.status) for number, line, record in _recorded(phones, numbers))
+    return Facts(phones, patient.emails, patient.preferred_contact, patient.do_not_contact, consents)
 
 
 def phones_of(patient: Patient, numbers: Mapping[str, Number]) -> tuple[Phone, ...]:
@@ -104,19 +100,25 @@ def _known(phone: Phone, number: Number) -> Phone:
     return Phone(phone.number, line_type, status)
 
 
+def _recorded(phones: Iterable[Phone], numbers: Mapping[str, Number]) -> Iterator[tuple[str, str, ConsentRecord]]:
+    """Give the (number, line) pairs of these phones on which something was recorded, with what it was."""
+    for phone in phones:
+        for line, record in sorted(numbers.get(phone.number, UNKNOWN_NUMBER).consent.items()):
+            yield phone.number, line, record
+
+
 def facesheet(patient: Patient, numbers: Mapping[str, Number]) -> dict[str, object]:
     """Give the facesheet in the form of the API."""
     phones = phones_of(patient, numbers)
     consents = [
         {
-            "phone_number": phone.number,
+            "phone_number": number,
             "line": line,
             "status": record.status,
             "source": record.source,
             "recorded_at": record.recorded_at,
         }
-        for phone in phones
-        for line, record in sorted(numbers.get(phone.number, UNKNOWN_NUMBER).consent.items())
+        for number, line, record in _recorded(phones, numbers)
     ]
     opted_out = sum(consent["status"] == "opted_out" for consent in consents)
     return {

@@ -50,11 +50,11 @@ def read(practice_id: str, patient_id: str) -> Patient | None:
 
 def read_numbers(practice_id: str, patient: Patient) -> dict[str, Number]:
     """Read what is known of the patient's phone numbers, strongly consistent; raise TableUnavailable when it cannot."""
-    keys = _number_keys(practice_id, [patient])
+    keys = _number_keys(practice_id, patient)
     found = table.batch_get(keys)
     if found.unread:
         raise table.TableUnavailable("numbers left unread")
-    return {key[0].rpartition("#")[2]: _number(item) for key, item in found.items.items()}
+    return _known(keys, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def gather(patients: Iterable[tuple[str, str]]) -> Gathering:
     wanted = {(table.patient_pk(*ids), "PATIENT"): ids for ids in patients}
     found = table.batch_get(wanted)
     files = {wanted[key]: _patient(item) for key, item in found.items.items()}
-    number_keys = {ids: _number_keys(ids[0], [patient]) for ids, patient in files.items()}
+    number_keys = {ids: _number_keys(ids[0], patient) for ids, patient in files.items()}
     numbers = table.batch_get(key for keys in number_keys.values() for key in keys)
 
     answer: dict[tuple[str, str], Found] = {}
@@ -102,12 +102,7 @@ def gather(patients: Iterable[tuple[str, str]]) -> Gathering:
         elif ids not in files:
             answer[ids] = None
         else:
-            known = {
-                key[0].rpartition("#")[2]: _number(numbers.items[key])
-                for key in number_keys[ids]
-                if key in numbers.items
-            }
-            answer[ids] = Gathered(files[ids], known)
+            answer[ids] = Gathered(files[ids], _known(number_keys[ids], numbers))
     return Gathering(answer, as_of, fresh_until)
 
 
@@ -189,8 +184,8 @@ def _writes(before: Patient | None, after: Patient, what: What, note: str | None
         if before is None
         else {"condition": "version = :before", "before": before.version}
     )
-    had = _numbers([] if before is None else [before])
-    has = _numbers([after])
+    had = [] if before is None else _numbers(before)
+    has = _numbers(after)
     shares = [
         table.put_op({"PK": table.number_pk(after.practice_id, number), "SK": _SHARED + after.patient_id})
         for number in has
@@ -238,13 +233,18 @@ def sharing(practice_id: str, number: str, limit: int, after: str | None) -> tup
     return [item["SK"].partition("#")[2] for item in page.items], page.next and page.next.partition("#")[2]
 
 
-def _numbers(patients: Iterable[Patient]) -> list[str]:
+def _numbers(patient: Patient) -> list[str]:
     """The numbers on file that are numbers; junk has no item of its own."""
-    return [phone.number for patient in patients for phone in patient.phones if is_number(phone.number)]
+    return [phone.number for phone in patient.phones if is_number(phone.number)]
 
 
-def _number_keys(practice_id: str, patients: Iterable[Patient]) -> list[table.Key]:
-    return [(table.number_pk(practice_id, number), "NUMBER") for number in _numbers(patients)]
+def _number_keys(practice_id: str, patient: Patient) -> list[table.Key]:
+    return [(table.number_pk(practice_id, number), "NUMBER") for number in _numbers(patient)]
+
+
+def _known(keys: Iterable[table.Key], found: table.BatchRead) -> dict[str, Number]:
+    """What was found of numbers, by number; of most of them nothing is known."""
+    return {table.ids_of(key[0])[1]: _number(found.items[key]) for key in keys if key in found.items}
 
 
 def _patient(item: Mapping[str, Any]) -> Patient:
