@@ -163,11 +163,6 @@ def test_routing_is_given_what_the_facesheet_shows() -> None:
     )
 
 
-def test_a_patient_has_the_phones_on_file_and_no_other() -> None:
-    assert PAT.has_phone(MOBILE)
-    assert not PAT.has_phone("+15035550199")
-
-
 def test_a_practice_has_its_own_lines_and_no_other() -> None:
     main = Line("main", "Main", "+15035559000")
     practice = Practice("north", "North", "America/Los_Angeles", "US", Policy(), (main,), "main", False, 1)

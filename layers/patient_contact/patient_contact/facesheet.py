@@ -54,10 +54,6 @@ class Patient:
     updated_at: str
     updated_by: str
 
-    def has_phone(self, number: str) -> bool:
-        """Say whether a phone is on file."""
-        return any(phone.number == number for phone in self.phones)
-
 
 @dataclass(frozen=True, slots=True)
 class ConsentRecord:
