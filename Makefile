@@ -12,7 +12,7 @@ export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check unit bench build openapi sam-env republish clean
+.PHONY: help run test soak check unit bench build openapi sam-env republish clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,10 @@ test: .venv/dev .venv-tools/all ## Check and test everything
 	@$(MAKE) --no-print-directory check
 	@echo "testing: rules, HTTP, events, template, the walk-through, and what is built (about four minutes)"
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+soak: .venv/dev ## The long schedules: thousands of sequences of what is said of consent, against a model
+	@echo "soaking: 2,000 sequences (ten minutes or more); SEED=… makes those of a run again"
+	SEQUENCES=2000 SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest --numprocesses auto tests/integration/test_consent_protocol.py
 
 check: .venv/dev .venv-tools/all ## Lint, format, types, template
 	@echo "checking: lint, format, types, template"

@@ -41,7 +41,9 @@ def read_practice(practice_id: PracticeId) -> Response[api.PracticeAnswer]:
 def put_practice(practice_id: PracticeId, body: api.PracticeBody) -> Response[api.PracticePutAnswer]:
     """Create or replace the practice; `warnings` say what its policy risks."""
     policy = asked.policy(body.policy)
-    lines = tuple(Line(line.id, line.name, line.phone_number) for line in body.lines)
+    lines = tuple(
+        Line(line.id, line.name, line.phone_number, tuple(sorted(set(line.review_words)))) for line in body.lines
+    )
     practice = practices.put(
         Practice(
             practice_id,

@@ -9,7 +9,20 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import api, asked, aws, clock, consents, decision_data, decisions, facesheet, http, patients
+from patient_contact import (
+    api,
+    asked,
+    aws,
+    consents,
+    decision_data,
+    decisions,
+    facesheet,
+    http,
+    lookups,
+    numbers,
+    patients,
+    practices,
+)
 from patient_contact.contact_info import e164, emails_on_file, phones_on_file
 from patient_contact.facesheet import Patient
 from patient_contact.facts import is_number
@@ -38,7 +51,7 @@ def handler(event: http.Event, context: LambdaContext) -> http.Event:
 def put_contact_info(
     practice_id: PracticeId, patient_id: PatientId, body: api.ContactInfoBody, if_match: IfMatch = None
 ) -> Response[api.Facesheet]:
-    """Replace the phones and emails on file, and nothing else; what is already on file changes nothing."""
+    """Replace the phones and emails on file, and nothing else; phones without a line type are looked up."""
     practice = asked.practice(practice_id)
     phones = phones_on_file(((p.number, p.line_type, p.status) for p in body.phones), practice.default_country)
     emails = emails_on_file((email.address, email.status) for email in body.emails)
@@ -48,7 +61,15 @@ def put_contact_info(
             return patient
         return replace(patient or patients.new_patient(practice_id, patient_id), phones=phones, emails=emails)
 
-    return _change(practice_id, patient_id, "contact_info", edit, if_match)
+    patient = patients.change(practice_id, patient_id, "contact_info", edit, Actor(http.subject(app), if_match))
+    try:
+        lookups.registered(patient)
+    except lookups.QueueUnavailable:
+        message = (
+            "The contact info is on file, its phones are yet to be looked up: read the facesheet and send it again."
+        )
+        raise http.TryAgain(message) from None
+    return _facesheet(patient)
 
 
 @app.get(PATIENT, security=needs("preferences/read"), responses=answers(api.Facesheet, 404))
@@ -119,7 +140,7 @@ def put_do_not_contact(
 def put_sms_consent(
     practice_id: PracticeId, patient_id: PatientId, body: api.SmsConsentBody, if_match: IfMatch = None
 ) -> Response[api.Facesheet]:
-    """Record that the patient opted out of texts from a line to a phone on file, for all who share the phone."""
+    """Record that the patient opted out of texts from a line, or with evidence in, for all who share the phone."""
     practice = asked.practice(practice_id)
     patient = asked.patient(practice_id, patient_id)
     asked.line(practice, body.line, ("body", "line"))
@@ -130,12 +151,13 @@ def put_sms_consent(
         raise http.Invalid(
             ("body", "phone_number"), "not_a_number", "the phone on file is no number, and gets no texts"
         )
-    consents.record_opt_out(
-        practice,
-        consents.OptOut(number, body.line, "staff", http.subject(app), clock.iso(clock.now()), body.note),
-        patient,
-        if_match,
-    )
+    patients.expect_version(patient, if_match)
+    check = asked.may_opt_in(body)
+    practices.expect_consent(practice, body.line)
+    also = [] if if_match is None else [patients.unchanged(patient)]
+    said = consents.by_staff(body.status, http.subject(app))
+    of = consents.NumberLine(practice_id, number, body.line)
+    consents.record(of, said, also, check, evidence=body.evidence, note=body.note)
     return _facesheet(patient)
 
 
@@ -192,7 +214,7 @@ def search_patients(
         found, after = [body.patient_id] if patients.read(practice_id, body.patient_id) else [], None
     else:
         number = asked.number(body.phone_number or "", practice, ("body", "phone_number"))
-        found, after = patients.sharing(practice_id, number, limit, after)
+        found, after = numbers.sharing(practice_id, number, limit, after)
         http.note_patients(app, found)
     return http.next_page([{"patient_id": id_} for id_ in found], after)
 
@@ -234,5 +256,6 @@ def _change(
 
 
 def _facesheet(patient: Patient) -> Response[Any]:
-    numbers = patients.read_numbers(patient.practice_id, patient)
-    return http.answer(facesheet.facesheet(patient, numbers), etag=patients.etag(patient))
+    known = patients.read_numbers(patient.practice_id, patient)
+    shared_with = {number: numbers.shared_with(patient, number) for number in patients.numbers_on_file(patient)}
+    return http.answer(facesheet.facesheet(patient, known, shared_with), etag=patients.etag(patient))

@@ -1,5 +1,6 @@
 """What is deployed, built and run: each function by the real runtime client, against the local stack."""
 
+import http.client
 import importlib.util
 import json
 import re
@@ -11,20 +12,31 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from tests.artifact.build import ROOT, Built, build, missing
 from tests.artifact.runtime_api import Function, FunctionFailed, running
+from tests.local import sms
 from tests.local.stack import LocalStack, start
 
 AARCH64 = 0xB7
+
+SCOPES = "contact-info/write preferences/read"
+PRACTICE = "/v1/practices/demo"
 
 HTTP_SAMPLES = {
     "PracticesFunction": ("practices.ok", "practices.bad"),
     "PreferencesFunction": ("preferences.ok", "preferences.bad"),
     "MessagesFunction": ("messages.ok", "messages.bad"),
+    "ConsentsFunction": ("consents.ok", "consents.bad"),
+}
+QUEUE_SAMPLES = {
+    "RecordReplyFunction": ("record_reply.ok", "record_reply.bad"),
+    "RecordReceiptFunction": ("record_receipt.ok", "record_receipt.bad"),
+    "LookUpNumberFunction": ("look_up_number.ok", "look_up_number.bad"),
 }
 
 
@@ -83,6 +95,7 @@ class Lambda:
             "PYTHONPATH": f"{self._built.layer_of_this_machine / 'python'}:{self._built.runtime}",
         }
         assert environment["AWS_ENDPOINT_URL"] == self._stack.aws_url
+        assert environment[sms.ENDPOINT] == self._stack.sms_url
         return running(command, folder, environment, own["Timeout"], self.logs / f"{name}.log")
 
 
@@ -90,6 +103,12 @@ class Lambda:
 def functions(built: Built, stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lambda]:
     with ExitStack() as until_end:
         yield Lambda(built, stack, tmp_path_factory.mktemp("logs"), until_end)
+
+
+@pytest.fixture(scope="module")
+def imported(functions: Lambda) -> Any:
+    """The answer to a file of consent when it is sent first: later it changes nothing."""
+    return functions.request("ConsentsFunction", sample("consents.ok"))
 
 
 def sample(name: str) -> Any:
@@ -103,6 +122,57 @@ def automation_sample(name: str) -> Any:
     body["time"] = datetime.now(UTC).isoformat(timespec="seconds")
     event["Records"][0]["body"] = json.dumps(body)
     return event
+
+
+def said(text: str, message_id: str, number: str, at: str) -> Any:
+    """The sample of a reply, with other words, from another number and at another time."""
+    event = sample("record_reply.ok")
+    notification = json.loads(event["Records"][0]["body"])
+    message = json.loads(notification["Message"])
+    message |= {"messageBody": text, "inboundMessageId": message_id, "originationNumber": number}
+    event["Records"][0]["body"] = json.dumps({**notification, "Message": json.dumps(message), "Timestamp": at})
+    return event
+
+
+def api(stack: LocalStack, method: str, path: str, body: object = None) -> Any:
+    """Return what the stack's own functions answer: what a built one wrote is seen by all."""
+    headers = {
+        "authorization": f"Bearer {stack.token('staff-7', ['demo'], SCOPES)}",
+        "content-type": "application/json",
+    }
+    connection = http.client.HTTPConnection(urlsplit(stack.api_url).netloc)
+    connection.request(method, f"{PRACTICE}/{path}", None if body is None else json.dumps(body), headers)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert answer.status == 200, f"{method} {path}: {answer.status} {text}"
+    return json.loads(text)
+
+
+def number(stack: LocalStack, phone_number: str) -> Any:
+    """Return all that is known of a number."""
+    return api(stack, "POST", "numbers/search", {"phone_number": phone_number})
+
+
+def reviews(stack: LocalStack) -> list[Any]:
+    """Return the replies that staff must read."""
+    found: list[Any] = api(stack, "GET", "consent-reviews?limit=100")["items"]
+    return found
+
+
+def put_aside(stack: LocalStack, function: str, dead_letters: str, event: Any) -> str:
+    """Return the reason with which the body of an event lies in a function's dead-letter queue, once it does."""
+    queue = stack.describe()["functions"][function][dead_letters]
+    body = event["Records"][0]["body"]
+
+    def found() -> list[Any]:
+        received = stack.client("sqs").receive_message(
+            QueueUrl=queue, MessageAttributeNames=["reason"], MaxNumberOfMessages=10, VisibilityTimeout=0
+        )
+        return [message for message in received.get("Messages", []) if message["Body"] == body]
+
+    message, *_ = stack.wait_until(found)
+    return str(message["MessageAttributes"]["reason"]["StringValue"])
 
 
 def published(stack: LocalStack, message_id: str) -> list[dict[str, Any]]:
@@ -122,14 +192,14 @@ def json_answer(status: int, body: Any, **headers: str) -> dict[str, Any]:
     }
 
 
-def refusal(detail: str, *place: str) -> dict[str, Any]:
+def refusal(detail: str, *place: str, kind: str = "value_error") -> dict[str, Any]:
     """An answer that refuses one field of the body."""
     problem = {
         "type": "urn:patient-contact:problem:invalid",
         "title": "Unprocessable Content",
         "status": 422,
         "detail": detail,
-        "errors": [{"loc": ["body", *place], "type": "value_error", "msg": detail}],
+        "errors": [{"loc": ["body", *place], "type": kind, "msg": detail}],
     }
     return json_answer(422, problem)
 
@@ -202,6 +272,7 @@ def test_preferences_sets_a_preferred_contact_and_announces_it(functions: Lambda
     answer = functions.request("PreferencesFunction", sample("preferences.ok"))
 
     version, updated_at = answer["body"]["version"], answer["body"]["updated_at"]
+    known = {"status": "valid", "suspect": False, "shared_with": 0}
     assert answer == json_answer(
         200,
         {
@@ -209,8 +280,8 @@ def test_preferences_sets_a_preferred_contact_and_announces_it(functions: Lambda
             "patient_id": "p-text-landline-email",
             "version": version,
             "phones": [
-                {"number": "+15035550103", "line_type": "text_enabled", "status": "valid", "display": "TEXT"},
-                {"number": "+15035550104", "line_type": "landline", "status": "valid", "display": "CALL"},
+                {"number": "+15035550103", "line_type": "text_enabled", **known, "display": "TEXT"},
+                {"number": "+15035550104", "line_type": "landline", **known, "display": "CALL"},
             ],
             "emails": [{"address": "sam@example.org", "status": "valid"}],
             "preferred_contact": {"number": "+15035550104", "display": "CALL", "on_file": True},
@@ -288,19 +359,191 @@ def test_run_automation_decides_and_what_it_decided_is_announced(functions: Lamb
 
 def test_run_automation_puts_aside_what_it_can_never_fill(functions: Lambda, stack: LocalStack) -> None:
     event = automation_sample("run_automation.bad")
-    queue = stack.describe()["functions"]["RunAutomationFunction"]["AUTOMATIONS_DLQ_URL"]
 
     answer = functions.invoke("RunAutomationFunction", event)
 
-    body = event["Records"][0]["body"]
-
-    def put_aside() -> list[Any]:
-        received = stack.client("sqs").receive_message(QueueUrl=queue, MessageAttributeNames=["reason"])
-        return [message for message in received.get("Messages", []) if message["Body"] == body]
-
-    (message,) = stack.wait_until(put_aside)
     assert answer == {"batchItemFailures": []}
-    assert message["MessageAttributes"]["reason"]["StringValue"] == "missing placeholder: when"
+    assert put_aside(stack, "RunAutomationFunction", "AUTOMATIONS_DLQ_URL", event) == "missing placeholder: when"
+
+
+def test_consents_imports_a_file(imported: Any, functions: Lambda, stack: LocalStack) -> None:
+    told = {
+        "dry_run": False,
+        "rows": 3,
+        "changes": [
+            {"csv_line": 2, "phone_number": "+15035550122", "line": "main", "from": "opted_in", "to": "opted_out"}
+        ],
+        "skipped": [],
+        "unchanged": 1,
+        "refused": [{"csv_line": 3, "column": "number", "message": "not a valid phone number"}],
+    }
+
+    again = functions.request("ConsentsFunction", sample("consents.ok"))
+
+    assert imported == json_answer(200, told)
+    assert again == json_answer(200, {**told, "changes": [], "unchanged": 2})
+    (consent,) = number(stack, "+15035550122")["sms_consent"]
+    assert consent == {
+        "line": "main",
+        "status": "opted_out",
+        "source": "import",
+        "actor": None,
+        "said_at": "2026-10-01T16:00:00.000000Z",
+        "recorded_at": consent["recorded_at"],
+    }
+
+
+def test_consents_refuses_a_file_without_its_columns(functions: Lambda) -> None:
+    detail = (
+        "the first line is a header with the columns number,line,status,said_at,source, each once, separated by commas"
+    )
+
+    answer = functions.request("ConsentsFunction", sample("consents.bad"))
+
+    assert answer == refusal(detail, kind="csv")
+
+
+def test_record_reply_opts_out_everyone_who_shares_the_phone(functions: Lambda, stack: LocalStack) -> None:
+    phones = [{"number": "+15035550120", "line_type": "text_enabled"}]
+    for patient_id in ("p-reply-1", "p-reply-2"):
+        api(stack, "PUT", f"patients/{patient_id}/contact-info", {"phones": phones, "emails": []})
+
+    answer = functions.invoke("RecordReplyFunction", sample("record_reply.ok"))
+
+    assert answer == {"batchItemFailures": []}
+    for patient_id in ("p-reply-1", "p-reply-2"):
+        consent = api(stack, "GET", f"patients/{patient_id}")["sms_consent"]
+        (opted_out,) = consent["numbers"]
+        assert consent["status"] == "Opted Out of 1 numbers"
+        assert opted_out == {
+            "phone_number": "+15035550120",
+            "line": "main",
+            "status": "opted_out",
+            "source": "keyword",
+            "recorded_at": opted_out["recorded_at"],
+        }
+
+
+@pytest.mark.parametrize(
+    ("message_id", "phone_number", "at", "due_on"),
+    [
+        ("thanksgiving", "+15035550124", "2026-11-23T17:00:00.000Z", "2026-12-08"),
+        # The Fourth of July is a Saturday: nobody works on the Friday.
+        ("independence-day", "+15035550125", "2026-06-22T17:00:00.000Z", "2026-07-07"),
+        # It is still Friday in Los Angeles.
+        ("new-year", "+15035550126", "2025-12-20T07:59:00.000Z", "2026-01-06"),
+    ],
+)
+def test_record_reply_gives_staff_ten_business_days_for_what_may_be_an_opt_out(
+    functions: Lambda, stack: LocalStack, message_id: str, phone_number: str, at: str, due_on: str
+) -> None:
+    answer = functions.invoke("RecordReplyFunction", said("please stop texting me", message_id, phone_number, at))
+
+    assert answer == {"batchItemFailures": []}
+    (review,) = [each for each in reviews(stack) if each["phone_number"] == phone_number]
+    assert review == {
+        "review_id": f"{due_on}~{message_id}",
+        "due_on": due_on,
+        "overdue": review["overdue"],
+        "phone_number": phone_number,
+        "line": "main",
+        "wish": "opted_out",
+        "text": "please stop texting me",
+        "said_at": at.replace("000Z", "000000Z"),
+        "recorded_at": review["recorded_at"],
+        "sms_consent": "under_review",
+        "patients": [],
+        "more_patients": False,
+    }
+
+
+def test_record_reply_puts_aside_what_was_written_to_nobodys_line(functions: Lambda, stack: LocalStack) -> None:
+    event = sample("record_reply.bad")
+
+    answer = functions.invoke("RecordReplyFunction", event)
+
+    assert answer == {"batchItemFailures": []}
+    assert put_aside(stack, "RecordReplyFunction", "REPLIES_DLQ_URL", event) == "unknown line"
+
+
+def test_record_receipt_suspects_a_number_that_was_not_reached(functions: Lambda, stack: LocalStack) -> None:
+    answer = functions.invoke("RecordReceiptFunction", sample("record_receipt.ok"))
+
+    assert answer == {"batchItemFailures": []}
+    known = number(stack, "+15035550121")
+    evidence = {
+        "source": "receipt",
+        "code": "TEXT_CARRIER_UNREACHABLE",
+        "at": "2026-11-23T17:00:00.000000Z",
+        "provider_message_id": "00000000-0000-4000-8000-000000000006",
+    }
+    verdict = {"status": "valid", "suspect": True, "line_type": "unknown", "evidence": evidence}
+    assert known == {
+        "phone_number": "+15035550121",
+        **verdict,
+        "looked_up_at": None,
+        "sms_consent": [],
+        "patients": [],
+        "more_patients": False,
+        "changes": [{**verdict, "at": known["changes"][0]["at"]}],
+        "history": [],
+        "next": None,
+    }
+
+
+def test_record_receipt_puts_aside_what_names_no_message(functions: Lambda, stack: LocalStack) -> None:
+    event = sample("record_receipt.bad")
+
+    answer = functions.invoke("RecordReceiptFunction", event)
+
+    assert answer == {"batchItemFailures": []}
+    assert put_aside(stack, "RecordReceiptFunction", "RECEIPTS_DLQ_URL", event) == "invalid receipt: messageId"
+
+
+def test_look_up_number_keeps_what_the_carrier_says(functions: Lambda, stack: LocalStack) -> None:
+    answer = functions.invoke("LookUpNumberFunction", sample("look_up_number.ok"))
+
+    assert answer == {"batchItemFailures": []}
+    known = number(stack, sms.LANDLINE)
+    verdict = {"status": "valid", "suspect": False, "line_type": "landline", "evidence": None}
+    assert known == {
+        "phone_number": sms.LANDLINE,
+        **verdict,
+        "looked_up_at": known["looked_up_at"],
+        "sms_consent": [],
+        "patients": [],
+        "more_patients": False,
+        "changes": [
+            {
+                **verdict,
+                "at": known["changes"][0]["at"],
+                "evidence": {"source": "lookup", "code": "LANDLINE", "at": known["looked_up_at"]},
+            }
+        ],
+        "history": [],
+        "next": None,
+    }
+
+
+def test_look_up_number_puts_aside_what_is_no_number(functions: Lambda, stack: LocalStack) -> None:
+    event = sample("look_up_number.bad")
+
+    answer = functions.invoke("LookUpNumberFunction", event)
+
+    assert answer == {"batchItemFailures": []}
+    assert put_aside(stack, "LookUpNumberFunction", "LOOKUPS_DLQ_URL", event) == "invalid lookup: phone_number"
+
+
+def test_watch_due_measures_what_is_overdue(functions: Lambda, stack: LocalStack) -> None:
+    functions.invoke("RecordReplyFunction", said("stop it", "overdue", "+15035550127", "2026-01-05T17:00:00.000Z"))
+
+    answer = functions.invoke("WatchDueFunction", sample("watch_due.ok"))
+
+    printed = (functions.logs / "WatchDueFunction.log").read_text()
+    measured = [json.loads(line) for line in printed.splitlines() if "ConsentReviewsOverdue" in line]
+    assert answer is None
+    assert measured[-1]["service"] == "watch_due"
+    assert measured[-1]["ConsentReviewsOverdue"] == [sum(each["overdue"] for each in reviews(stack))]
 
 
 def test_publish_events_announces_a_decision(functions: Lambda, stack: LocalStack) -> None:
@@ -321,8 +564,8 @@ def test_publish_events_reports_the_record_whose_content_is_gone(functions: Lamb
     assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
 
 
-def test_no_function_prints_anything_of_a_patient(functions: Lambda) -> None:
-    for name, kinds in HTTP_SAMPLES.items():
+def test_no_function_prints_anything_of_a_patient(functions: Lambda, imported: Any) -> None:
+    for name, kinds in {**HTTP_SAMPLES, **QUEUE_SAMPLES}.items():
         for kind in kinds:
             functions.invoke(name, sample(kind))
     functions.invoke("RunAutomationFunction", automation_sample("run_automation.bad"))
@@ -330,7 +573,7 @@ def test_no_function_prints_anything_of_a_patient(functions: Lambda) -> None:
 
     printed = "".join(path.read_text() for path in functions.logs.iterdir())
     assert '"message":"audit"' in printed
-    assert not re.search(r"p-text|5550\d\d\d|@example|Hi Pat|front desk|\$50", printed)
+    assert not re.search(r"p-text|555-?0\d\d\d|@example|Hi Pat|front desk|\$50|[Ss]top|old reminder system", printed)
 
 
 def test_an_event_that_no_function_can_read_is_an_error_that_the_runtime_reports(functions: Lambda) -> None:

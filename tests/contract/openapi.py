@@ -7,10 +7,12 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 
+from functions.consents import handler as consents
 from functions.messages import handler as messages
 from functions.practices import handler as practices
 from functions.preferences import handler as preferences
-from patient_contact.http import TITLES
+from patient_contact import http
+from patient_contact.consent_csv import COLUMNS, MAX_ROWS
 
 TITLE = "Patient contact preferences"
 VERSION = "1"
@@ -18,12 +20,25 @@ DESCRIPTION = (
     "Patients' contact preferences, and whether, where and how each message to them goes. "
     "Every operation needs one scope of the bearer token, and a practice that the token is for."
 )
+FUNCTIONS = (practices, preferences, messages, consents)
+
+# The handler reads the file itself: Powertools knows of no body.
+CSV_FILE = {
+    "required": True,
+    "description": (
+        f"A file with a header, the columns `{','.join(COLUMNS)}` in any order, and at most {MAX_ROWS:,} rows. "
+        "`number` is a phone number as people write it, `line` the id of a line, `status` `opted_out` or `opted_in`, "
+        "`said_at` a time in ISO 8601 with its offset, `source` what says so (`keyword`: the patients themselves)."
+    ),
+    "content": {http.CSV: {"schema": {"type": "string"}}},
+}
 
 
 def openapi() -> dict[str, Any]:
     """Give the description of all functions' routes as one OpenAPI 3.1 document."""
     merged: dict[str, Any] = {}
-    for app in (practices.app, preferences.app, messages.app):
+    for module in FUNCTIONS:
+        app = module.app
         app.configure_openapi(
             title=TITLE,
             version=VERSION,
@@ -41,7 +56,7 @@ def openapi() -> dict[str, Any]:
             assert merged["components"]["schemas"].setdefault(name, schema) == schema, f"two schemas are named {name}"
     first_lines = {
         name: (function.__doc__ or "").partition("\n")[0]
-        for module in (practices, preferences, messages)
+        for module in FUNCTIONS
         for name, function in vars(module).items()
         if callable(function)
     }
@@ -49,7 +64,8 @@ def openapi() -> dict[str, Any]:
         # The function's name is enough, and a wrong answer of ours is a problem document as any other.
         operation["operationId"] = operation["operationId"].partition("_v1_")[0]
         operation["summary"] = first_lines[operation["operationId"]]
-        operation["responses"]["500"] = {**operation["responses"]["503"], "description": TITLES[500]}
+        operation["responses"]["500"] = {**operation["responses"]["503"], "description": http.TITLES[500]}
+    merged["paths"][consents.IMPORT]["post"]["requestBody"] = CSV_FILE
     # Our errors are problem documents: what Powertools would say of validation errors is not what is answered.
     for name in ("HTTPValidationError", "ValidationError", "ResponseValidationError"):
         merged["components"]["schemas"].pop(name, None)

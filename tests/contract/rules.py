@@ -8,6 +8,7 @@ import importlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 from moto.events.models import EventPattern
 
-from patient_contact import events, settings
+from patient_contact import events, log, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,17 +44,51 @@ SCOPES = {
     "GET {}/patients/{patient_id}/decisions/{message_id}": "preferences/read",
     "POST {}/patients/search": "preferences/read",
     "POST {}/patients/{patient_id}/messages": "messages/send",
+    "POST {}/numbers/search": "preferences/read",
+    "GET {}/reports/opt-outs": "preferences/read",
+    "GET {}/consent-reviews": "preferences/read",
+    "POST {}/consent-reviews/{review_id}": "preferences/write",
+    "POST {}/imports/consent": "practice/admin",
 }
 
 # Read by botocore, and empty where it is deployed.
-FOR_SAM_LOCAL = "AWS_ENDPOINT_URL"
+FOR_SAM_LOCAL = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_PINPOINT_SMS_VOICE_V2"}
 NEEDED = {
     "PracticesFunction": {"TABLE_NAME", "AUDIT_KEY"},
-    "PreferencesFunction": {"TABLE_NAME", "AUDIT_KEY"},
+    "PreferencesFunction": {"TABLE_NAME", "AUDIT_KEY", "LOOKUPS_QUEUE_URL"},
     "MessagesFunction": {"TABLE_NAME", "AUDIT_KEY", "DECISION_RETENTION_DAYS"},
+    "ConsentsFunction": {"TABLE_NAME", "AUDIT_KEY"},
     "RunAutomationFunction": {"TABLE_NAME", "AUTOMATIONS_DLQ_URL", "DECISION_RETENTION_DAYS"},
+    "RecordReplyFunction": {"TABLE_NAME", "REPLIES_DLQ_URL"},
+    "RecordReceiptFunction": {"TABLE_NAME", "RECEIPTS_DLQ_URL"},
+    "LookUpNumberFunction": {"TABLE_NAME", "LOOKUPS_DLQ_URL"},
+    "WatchDueFunction": {"TABLE_NAME"},
     "PublishEventsFunction": {"TABLE_NAME", "EVENT_BUS_NAME"},
 }
+
+# How many records the code takes at once.
+BATCHES = {
+    "RunAutomationFunction": events.AUTOMATION_BATCH,
+    "RecordReplyFunction": events.REPLY_BATCH,
+    "RecordReceiptFunction": events.RECEIPT_BATCH,
+    "LookUpNumberFunction": events.LOOKUP_BATCH,
+    "PublishEventsFunction": events.STREAM_BATCH,
+}
+
+# For each rule its bus (none is the account's default one), a sample, and the source and detail-types that it catches.
+CAUGHT = {
+    "AutomationsRule": ("EventBus", "run_automation.ok", events.SOURCE_AUTOMATIONS, (events.AUTOMATION_TRIGGERED,)),
+    "ReceiptsRule": ("", "record_receipt.ok", events.SOURCE_RECEIPTS, events.RECEIPTS),
+}
+# What the service itself puts on its bus.
+PUBLISHED = (
+    (events.SOURCE_ROUTING, events.MESSAGE_ROUTED),
+    (events.SOURCE_ROUTING, events.MESSAGE_SUPPRESSED),
+    (events.SOURCE_PREFERENCES, events.PREFERENCES_CHANGED),
+    (events.SOURCE_PREFERENCES, events.SMS_CONSENT_CHANGED),
+    (events.SOURCE_PREFERENCES, events.NUMBER_STATUS_CHANGED),
+)
+RULES_SERVICE, TOPICS_SERVICE, TEXTS_SERVICE = "events.amazonaws.com", "sns.amazonaws.com", "sms-voice.amazonaws.com"
 
 KEPT = {
     "AWS::Backup::BackupVault",
@@ -66,41 +101,95 @@ KEPT = {
 
 PRACTICE, LINE = "PRACTICE#north", "LINE#+15035559000"
 PATIENT, NUMBER = "PRACTICE#north#PATIENT#p-1", "PRACTICE#north#NUMBER#+15035550101"
+# In the global index.
+OPT_OUTS, DUE = "PRACTICE#north#OPTOUT#main", "DUE#REVIEW"
 
-# What a function must not be able to do to the table, although another may.
-FORBIDDEN = [
+# What a function must not be able to do to the table, or through an index of it, although another may.
+FORBIDDEN: list[tuple[str, ...]] = [
     ("PracticesFunction", "GetItem", PATIENT),
     ("PracticesFunction", "PutItem", NUMBER),
     ("PreferencesFunction", "PutItem", PRACTICE),
     ("PreferencesFunction", "DeleteItem", LINE),
+    ("PreferencesFunction", "Query", OPT_OUTS, "GSI1"),
     ("MessagesFunction", "PutItem", PRACTICE),
     ("MessagesFunction", "UpdateItem", PATIENT),
     ("MessagesFunction", "PutItem", NUMBER),
     ("MessagesFunction", "DeleteItem", PATIENT),
+    ("ConsentsFunction", "GetItem", PATIENT),
+    ("ConsentsFunction", "BatchGetItem", PATIENT),
+    ("ConsentsFunction", "Query", PATIENT),
+    ("ConsentsFunction", "PutItem", PATIENT),
+    ("ConsentsFunction", "DeleteItem", PATIENT),
+    ("ConsentsFunction", "Query", PATIENT, "by_time"),
+    ("ConsentsFunction", "Query", DUE, "GSI1"),
+    ("ConsentsFunction", "UpdateItem", PRACTICE),
+    ("ConsentsFunction", "PutItem", LINE),
+    ("ConsentsFunction", "DeleteItem", LINE),
     ("RunAutomationFunction", "PutItem", NUMBER),
     ("RunAutomationFunction", "DeleteItem", PATIENT),
+    ("RecordReplyFunction", "GetItem", PATIENT),
+    ("RecordReplyFunction", "PutItem", PATIENT),
+    ("RecordReplyFunction", "UpdateItem", PATIENT),
+    ("RecordReplyFunction", "DeleteItem", PATIENT),
+    ("RecordReplyFunction", "GetItem", PRACTICE),
+    ("RecordReplyFunction", "UpdateItem", PRACTICE),
+    ("RecordReplyFunction", "PutItem", LINE),
+    ("RecordReplyFunction", "DeleteItem", LINE),
+    ("RecordReceiptFunction", "PutItem", LINE),
+    ("RecordReceiptFunction", "UpdateItem", LINE),
+    ("RecordReceiptFunction", "PutItem", PATIENT),
+    ("RecordReceiptFunction", "UpdateItem", PATIENT),
+    ("RecordReceiptFunction", "PutItem", PRACTICE),
+    ("RecordReceiptFunction", "DeleteItem", NUMBER),
+    ("LookUpNumberFunction", "GetItem", PATIENT),
+    ("LookUpNumberFunction", "GetItem", PRACTICE),
+    ("LookUpNumberFunction", "PutItem", PATIENT),
+    ("LookUpNumberFunction", "UpdateItem", LINE),
+    ("LookUpNumberFunction", "DeleteItem", NUMBER),
+    ("WatchDueFunction", "GetItem", NUMBER),
+    ("WatchDueFunction", "Query", PRACTICE),
+    ("WatchDueFunction", "Query", NUMBER, "by_time"),
+    ("WatchDueFunction", "Query", OPT_OUTS, "GSI1"),
     ("PublishEventsFunction", "PutItem", PATIENT),
     ("PublishEventsFunction", "GetItem", PRACTICE),
 ]
-ALLOWED = [
+ALLOWED: list[tuple[str, ...]] = [
     ("PracticesFunction", "PutItem", PRACTICE),
     ("PracticesFunction", "PutItem", LINE),
     ("PreferencesFunction", "GetItem", PRACTICE),
     ("PreferencesFunction", "PutItem", PATIENT),
     ("PreferencesFunction", "UpdateItem", NUMBER),
     ("PreferencesFunction", "UpdateItem", LINE),
+    ("PreferencesFunction", "Query", PATIENT, "by_time"),
     ("MessagesFunction", "GetItem", PRACTICE),
     ("MessagesFunction", "BatchGetItem", NUMBER),
     ("MessagesFunction", "PutItem", PATIENT),
+    ("ConsentsFunction", "PutItem", NUMBER),
+    ("ConsentsFunction", "DeleteItem", PRACTICE),
+    ("ConsentsFunction", "UpdateItem", LINE),
+    ("ConsentsFunction", "Query", NUMBER, "by_time"),
+    ("ConsentsFunction", "Query", OPT_OUTS, "GSI1"),
     ("RunAutomationFunction", "GetItem", PRACTICE),
     ("RunAutomationFunction", "BatchGetItem", PATIENT),
     ("RunAutomationFunction", "BatchGetItem", NUMBER),
     ("RunAutomationFunction", "PutItem", PATIENT),
+    ("RecordReplyFunction", "UpdateItem", NUMBER),
+    ("RecordReplyFunction", "PutItem", PRACTICE),
+    ("RecordReplyFunction", "UpdateItem", LINE),
+    ("RecordReceiptFunction", "GetItem", PATIENT),
+    ("RecordReceiptFunction", "BatchGetItem", LINE),
+    ("RecordReceiptFunction", "UpdateItem", NUMBER),
+    ("LookUpNumberFunction", "UpdateItem", NUMBER),
+    ("WatchDueFunction", "Query", DUE, "GSI1"),
     ("PublishEventsFunction", "GetItem", PATIENT),
 ]
 
+# What a function does with the queue that feeds it.
+TAKES = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
+ASK_CARRIERS = "sms-voice:CarrierLookup"
+
 # Actions that know no resources, so that they take `*` only.
-WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords", ASK_CARRIERS}
 
 # All of a service, or all of its reads or writes.
 STAR = re.compile(r"\*|\w+:(\*|Get\*|Put\*|Batch\*)")
@@ -151,29 +240,53 @@ def target(value: Any) -> str:
 
 
 def mappings(template: Template, source: str) -> Iterator[tuple[str, str, Any]]:
-    """Yield function, event name and properties of each event of a kind: `HttpApi`, `SQS`, `DynamoDB`."""
+    """Yield function, event name and properties of each event of a kind: `HttpApi`, `SQS`, `DynamoDB`, `Schedule`."""
     for name, properties in functions(template).items():
         for event, each in properties.get("Events", {}).items():
             if each["Type"] == source:
                 yield name, event, each["Properties"]
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """What a rule or a topic delivers, as which service, where to, and where else what it cannot deliver goes."""
+
+    sender: str
+    service: str
+    to: str
+    dead_letters: str
+
+
+def deliveries(template: Template) -> Iterator[Delivery]:
+    """Yield all deliveries: of rules, of the rules that schedules become, and of topics to queues."""
+    for name, rule in of_type(template, "AWS::Events::Rule").items():
+        for each in rule["Targets"]:
+            dead_letters = target(each.get("DeadLetterConfig", {}).get("Arn"))
+            yield Delivery(name, RULES_SERVICE, target(each["Arn"]), dead_letters)
+    for function, event, each in mappings(template, "Schedule"):
+        dead_letters = target(each.get("DeadLetterConfig", {}).get("Arn"))
+        yield Delivery(f"{function}{event}", RULES_SERVICE, function, dead_letters)
+    for each in of_type(template, "AWS::SNS::Subscription").values():
+        if each["Protocol"] == "sqs":
+            dead_letters = target(each.get("RedrivePolicy", {}).get("deadLetterTargetArn"))
+            yield Delivery(target(each["TopicArn"]), TOPICS_SERVICE, target(each["Endpoint"]), dead_letters)
+
+
 def dead_letter_queues(template: Template) -> set[str]:
-    """Return the queues that queues or rules give up to."""
+    """Return the queues that queues, rules, schedules, topics or functions give up to."""
     redriven = {
         target(each["RedrivePolicy"]["deadLetterTargetArn"])
         for each in of_type(template, "AWS::SQS::Queue").values()
         if "RedrivePolicy" in each
     }
-    undelivered = {target(each.get("DeadLetterConfig", {}).get("Arn")) for _, each in rule_targets(template)}
-    return (redriven | undelivered) - {""}
+    failed = {on_failure(each) for each in functions(template).values()}
+    return (redriven | failed | {each.dead_letters for each in deliveries(template)}) - {""}
 
 
-def rule_targets(template: Template) -> Iterator[tuple[str, Any]]:
-    """Yield each rule with each of its targets."""
-    for name, rule in of_type(template, "AWS::Events::Rule").items():
-        for each in rule["Targets"]:
-            yield name, each
+def on_failure(function: Any) -> str:
+    """Return where a function's event goes when it was invoked asynchronously, and failed."""
+    config = function.get("EventInvokeConfig", {}).get("DestinationConfig", {})
+    return target(config.get("OnFailure", {}).get("Destination"))
 
 
 def alarms_on(template: Template, namespace: str, metric: str) -> list[tuple[str, Any]]:
@@ -225,7 +338,7 @@ def each_function_has_its_handler(template: Template) -> list[str]:
 
 def each_environment_name_is_read(template: Template) -> list[str]:
     """No function is given a name that the settings do not read."""
-    read = settings_names() | {FOR_SAM_LOCAL}
+    read = settings_names() | FOR_SAM_LOCAL
     return [
         f"{name}: nothing reads {each}"
         for name, function in functions(template).items()
@@ -235,10 +348,18 @@ def each_environment_name_is_read(template: Template) -> list[str]:
 
 def each_function_has_the_environment_that_it_needs(template: Template) -> list[str]:
     """Every function is given exactly the names that it reads."""
-    given = {
-        name: set(each["Environment"]["Variables"]) - {FOR_SAM_LOCAL} for name, each in functions(template).items()
-    }
+    given = {name: set(each["Environment"]["Variables"]) - FOR_SAM_LOCAL for name, each in functions(template).items()}
     return [f"{name}: {sorted(given.get(name, set()) ^ NEEDED.get(name, set()))}" for name in differing(given, NEEDED)]
+
+
+def what_is_deployed_asks_the_real_aws(template: Template) -> list[str]:
+    """The endpoints of the local stack are declared, so that SAM CLI passes them on, and empty."""
+    return [
+        f"{name}: {each}"
+        for name, function in functions(template).items()
+        for each in FOR_SAM_LOCAL
+        if function["Environment"]["Variables"].get(each) != ""
+    ]
 
 
 def an_environment_name_means_one_thing(template: Template) -> list[str]:
@@ -288,27 +409,25 @@ def a_deployment_is_rolled_back_by_its_functions_errors(template: Template) -> l
 # Events
 
 
-def each_pattern_matches_what_the_code_accepts(template: Template) -> list[str]:
-    """Rules match every event of the source of automations, known to the code or not, and nothing that we publish."""
-    record = json.loads((ROOT / "events" / "run_automation.ok.json").read_text())["Records"][0]
-    accepted: Any = json.loads(record["body"])
-    mistyped: Any = {**accepted, "detail-type": "AutomationTrigered"}
-    ours: list[Any] = [
-        {**accepted, "source": source, "detail-type": detail_type}
-        for source, detail_type in (
-            (events.SOURCE_ROUTING, events.MESSAGE_ROUTED),
-            (events.SOURCE_ROUTING, events.MESSAGE_SUPPRESSED),
-            (events.SOURCE_PREFERENCES, events.PREFERENCES_CHANGED),
-            (events.SOURCE_PREFERENCES, events.SMS_CONSENT_CHANGED),
-        )
-    ]
-    complaints = []
-    if (accepted["source"], accepted["detail-type"]) != (events.SOURCE_AUTOMATIONS, events.AUTOMATION_TRIGGERED):
-        complaints.append("the sample is not what the code accepts")
-    for name, rule in of_type(template, "AWS::Events::Rule").items():
-        matches = EventPattern.load(json.dumps(rule["EventPattern"])).matches_event
-        complaints += [f"{name}: misses {each['detail-type']}" for each in (accepted, mistyped) if not matches(each)]
-        complaints += [f"{name}: catches our own {each['detail-type']}" for each in ours if matches(each)]
+def each_rule_catches_its_source_alone(template: Template) -> list[str]:
+    """On its bus, whatever the detail-type; nothing that we publish, and nothing that another rule catches."""
+    patterns = of_type(template, "AWS::Events::Rule")
+    complaints = [f"{name}: nothing is known of it" for name in patterns.keys() ^ CAUGHT.keys()]
+    for name, (bus, sample, source, detail_types) in CAUGHT.items():
+        record = json.loads((ROOT / "events" / f"{sample}.json").read_text())["Records"][0]
+        event: Any = json.loads(record["body"])
+        if event["source"] != source or event["detail-type"] not in detail_types:
+            complaints.append(f"{name}: the sample is not what the code accepts")
+        if target(patterns[name].get("EventBusName")) != bus:
+            complaints.append(f"{name}: listens on another bus")
+        matches: Any = EventPattern.load(json.dumps(patterns[name]["EventPattern"])).matches_event
+        wanted = [(source, each) for each in (*detail_types, f"{detail_types[0]}, mistyped")]
+        others = [(other, each) for rule, (_, _, other, all_) in CAUGHT.items() if rule != name for each in all_]
+        complaints += [
+            f"{name}: {'misses' if pair in wanted else 'catches'} {pair[1]}"
+            for pair in (*wanted, *others, *PUBLISHED)
+            if matches({**event, "source": pair[0], "detail-type": pair[1]}) != (pair in wanted)
+        ]
     return complaints
 
 
@@ -330,7 +449,7 @@ def events_are_put_from_one_source_by_each(template: Template) -> list[str]:
 
 
 def each_queue_gives_up_to_a_dead_letter_queue(template: Template) -> list[str]:
-    """After as many receives as the functions count on; what a rule cannot deliver is kept as well."""
+    """After as many receives as the functions count on; what a rule or a topic cannot deliver is kept as well."""
     queues = of_type(template, "AWS::SQS::Queue")
     dead = dead_letter_queues(template)
     alive = queues.keys() - dead
@@ -345,26 +464,111 @@ def each_queue_gives_up_to_a_dead_letter_queue(template: Template) -> list[str]:
             complaints.append(f"{name}: keeps dead letters less than 14 days")
         if each.get("SqsManagedSseEnabled") is not True:
             complaints.append(f"{name}: is not encrypted")
-    for name, each in rule_targets(template):
-        if target(each.get("DeadLetterConfig", {}).get("Arn")) not in queues:
-            complaints.append(f"{name}: what it cannot deliver is lost")
-    return complaints
+    lost = [each.sender for each in deliveries(template) if each.dead_letters not in queues]
+    return complaints + [f"{name}: what it cannot deliver is lost" for name in lost]
 
 
-def each_rule_may_reach_its_queues(template: Template) -> list[str]:
-    """A queue policy admits the rule, and nobody else, to its target and its dead-letter queue."""
+def what_fails_on_its_schedule_is_kept(template: Template) -> list[str]:
+    """A function that a schedule invokes is tried again, and then its event goes to a queue that it may write."""
+    queues = of_type(template, "AWS::SQS::Queue")
     complaints = []
-    for name, each in rule_targets(template):
-        wanted = {target(each["Arn"]), target(each.get("DeadLetterConfig", {}).get("Arn"))}
-        admitted: set[str] = set()
-        for policy in of_type(template, "AWS::SQS::QueuePolicy").values():
-            for statement in policy["PolicyDocument"]["Statement"]:
-                source = statement.get("Condition", {}).get("ArnEquals", {}).get("aws:SourceArn")
-                if statement["Principal"] == {"Service": "events.amazonaws.com"} and target(source) == name:
-                    admitted |= {target(queue) for queue in policy["Queues"]}
-        if admitted != wanted:
-            complaints.append(f"{name}: is admitted to {sorted(admitted)}")
+    for name, event, each in mappings(template, "Schedule"):
+        function = functions(template)[name]
+        tries = (function.get("EventInvokeConfig", {}), each.get("RetryPolicy", {}))
+        if on_failure(function) not in queues:
+            complaints.append(f"{name}.{event}: what it fails on is lost")
+        if any(part.get("MaximumRetryAttempts", 0) < 1 for part in tries):
+            complaints.append(f"{name}.{event}: is not tried again")
     return complaints
+
+
+def each_queue_admits_who_delivers_to_it(template: Template) -> list[str]:
+    """Policies admit each rule and topic, and nobody else, to its target and its dead-letter queue."""
+    queues = of_type(template, "AWS::SQS::Queue")
+    wanted: dict[str, set[str]] = {}
+    for each in deliveries(template):
+        of_sender = wanted.setdefault(f"{each.sender} as {each.service}", set())
+        of_sender |= {each.to, each.dead_letters} & queues.keys()
+    admitted: dict[str, set[str]] = {}
+    complaints = []
+    for policy in of_type(template, "AWS::SQS::QueuePolicy").values():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Effect"] == "Allow":
+                sender = target(statement.get("Condition", {}).get("ArnEquals", {}).get("aws:SourceArn"))
+                principal = statement["Principal"]
+                who = f"{sender} as {principal.get('Service') if isinstance(principal, Mapping) else principal}"
+                admitted.setdefault(who, set()).update(named(statement["Resource"], policy))
+                if statement["Action"] != "sqs:SendMessage":
+                    complaints.append(f"{who}: may {statement['Action']}")
+    wrong = differing(admitted, wanted)
+    return complaints + [f"{who}: is admitted to {sorted(admitted.get(who, ()))}" for who in wrong]
+
+
+def named(resource: Any, policy: Any) -> set[str]:
+    """Return which of a policy's queues a statement in it names: in each, `*` is that queue."""
+    own = {target(queue) for queue in policy["Queues"]}
+    return own if resource == "*" else own & {target(each) for each in listed(resource)}
+
+
+def each_queue_is_reached_by_tls_alone(template: Template) -> list[str]:
+    """A queue has one policy (a second takes the place of the first), and it denies everybody plain HTTP."""
+    complaints = []
+    for name in of_type(template, "AWS::SQS::Queue"):
+        own = [
+            each
+            for each in of_type(template, "AWS::SQS::QueuePolicy").values()
+            if name in {target(queue) for queue in each["Queues"]}
+        ]
+        denied = [
+            statement
+            for policy in own
+            for statement in policy["PolicyDocument"]["Statement"]
+            if (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+            and statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+            and name in named(statement["Resource"], policy)
+        ]
+        if len(own) != 1:
+            complaints.append(f"{name}: has {len(own)} policies")
+        if len(denied) != 1:
+            complaints.append(f"{name}: is reached by plain HTTP")
+    return complaints
+
+
+def a_reply_comes_with_its_time(template: Template) -> list[str]:
+    """Topics deliver to queues with their envelope, which alone says when a reply was said."""
+    return [
+        f"{name}: delivers without its envelope"
+        for name, each in of_type(template, "AWS::SNS::Subscription").items()
+        if each["Protocol"] == "sqs" and each.get("RawMessageDelivery", False) is not False
+    ]
+
+
+def nobody_else_replies_for_a_patient(template: Template) -> list[str]:
+    """Replies come from the service that receives texts, for this account alone, and it may use the topic's key."""
+    account = {"Ref": "AWS::AccountId"}
+    complaints = []
+    for topic in {each.sender for each in deliveries(template) if each.service == TOPICS_SERVICE}:
+        admitted = [
+            statement
+            for policy in of_type(template, "AWS::SNS::TopicPolicy").values()
+            if topic in {target(each) for each in policy["Topics"]}
+            for statement in policy["PolicyDocument"]["Statement"]
+        ]
+        for each in admitted:
+            sent = (each["Effect"], each["Principal"], each["Action"], target(each["Resource"]))
+            own = each.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount") == account
+            if sent != ("Allow", {"Service": TEXTS_SERVICE}, "sns:Publish", topic) or not own:
+                complaints.append(f"{topic}: admits others")
+        if len(admitted) != 1:
+            complaints.append(f"{topic}: {len(admitted)} statements")
+    (key,) = of_type(template, "AWS::KMS::Key").values()
+    uses = [each for each in key["KeyPolicy"]["Statement"] if each["Principal"] == {"Service": TEXTS_SERVICE}]
+    for each in uses:
+        if set(listed(each["Action"])) != {"kms:Decrypt", "kms:GenerateDataKey*"}:
+            complaints.append(f"the key: {TEXTS_SERVICE} may {each['Action']}")
+        if each.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount") != account:
+            complaints.append("the key: serves texts of other accounts")
+    return complaints + ["the key: replies cannot be encrypted"] * (len(uses) != 1)
 
 
 def each_queue_waits_for_its_function(template: Template) -> list[str]:
@@ -381,12 +585,12 @@ def each_queue_waits_for_its_function(template: Template) -> list[str]:
 def each_batch_reports_what_failed(template: Template) -> list[str]:
     """Batches have the sizes that the code counts on, a window where their size asks for one, and partial failures."""
     complaints = []
-    for source, size in (("SQS", events.AUTOMATION_BATCH), ("DynamoDB", events.STREAM_BATCH)):
+    for source in ("SQS", "DynamoDB"):
         for name, event, each in mappings(template, source):
             if each.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
                 complaints.append(f"{name}.{event}: one failure fails the batch")
-            if each.get("BatchSize") != size:
-                complaints.append(f"{name}.{event}: batches of {each.get('BatchSize')}, the code takes {size}")
+            if each.get("BatchSize") != BATCHES.get(name):
+                complaints.append(f"{name}.{event}: batches of {each.get('BatchSize')}, not {BATCHES.get(name)}")
             if source == "SQS" and each["BatchSize"] > 10 and each.get("MaximumBatchingWindowInSeconds", 0) < 1:
                 complaints.append(f"{name}.{event}: AWS refuses such a batch without a window")
             if source == "SQS" and "MaximumConcurrency" not in each.get("ScalingConfig", {}):
@@ -531,11 +735,51 @@ def no_policy_has_a_star(template: Template) -> list[str]:
     return complaints
 
 
+def functions_keep_to_their_queues(template: Template) -> list[str]:
+    """Each function takes from the queues that feed it, and sends to those that it is told of, or gives up to."""
+    queues = of_type(template, "AWS::SQS::Queue")
+    wanted: dict[str, set[tuple[str, str]]] = {name: set() for name in functions(template)}
+    for name, _, each in mappings(template, "SQS"):
+        wanted[name] |= {(action, target(each["Queue"])) for action in TAKES}
+    for name, function in functions(template).items():
+        told = {target(value) for value in function["Environment"]["Variables"].values()}
+        wanted[name] |= {("sqs:SendMessage", queue) for queue in (told | {on_failure(function)}) & queues.keys()}
+    found = {
+        name: {
+            (action, target(resource))
+            for statement in statements(template, name)
+            for action in listed(statement["Action"])
+            for resource in listed(statement["Resource"])
+            if action.startswith("sqs:")
+        }
+        for name in functions(template)
+    }
+    return [f"{name}: {sorted(found[name] ^ wanted[name])}" for name in differing(found, wanted)]
+
+
+def those_ask_carriers_who_look_numbers_up(template: Template) -> list[str]:
+    """The right to ask, which is paid for, goes with the module that asks."""
+    complaints = []
+    for name, function in functions(template).items():
+        tree = ast.parse((ROOT / function["CodeUri"] / "handler.py").read_text())
+        froms = [each for each in ast.walk(tree) if isinstance(each, ast.ImportFrom)]
+        asks = any(part.name == "lookups" for each in froms for part in each.names)
+        may_ask = any(ASK_CARRIERS in listed(each["Action"]) for each in statements(template, name))
+        if asks != may_ask:
+            complaints.append(f"{name}: {'cannot' if asks else 'need not'} ask carriers")
+    return complaints
+
+
 def functions_keep_to_their_keys(template: Template) -> list[str]:
     """Each function reaches the items that it needs, and not those of others."""
-    wrong = [("may", each) for each in FORBIDDEN if may(template, *each)]
-    wrong += [("may not", each) for each in ALLOWED if not may(template, *each)]
-    return [f"{name} {verb} {action} {key}" for verb, (name, action, key) in wrong]
+    wrong = [("may", each) for each in FORBIDDEN if may(template, *each[:3], index=index_of(each))]
+    wrong += [("may not", each) for each in ALLOWED if not may(template, *each[:3], index=index_of(each))]
+    return [f"{name} {verb} {' '.join(request)}" for verb, (name, *request) in wrong]
+
+
+def index_of(request: tuple[str, ...]) -> str | None:
+    """Return the index that a function's request goes through: the fourth part, if there is one."""
+    return request[3] if len(request) > 3 else None
 
 
 def may(template: Template, function: str, action: str, *keys: str, index: str | None = None) -> bool:
@@ -676,16 +920,18 @@ def each_thing_that_can_stall_rings(template: Template) -> list[str]:
     queues = {target(each["Queue"]) for _, _, each in mappings(template, "SQS")}
     streams = {name for name, _, _ in mappings(template, "DynamoDB")}
     every = set(functions(template))
-    # A rule's name is a part of its ARN.
-    rules = {
-        each["Fn::Select"][1]["Fn::Split"][1]["Fn::GetAtt"][0]
-        for _, dimensions in alarms_on(template, "AWS/Events", "FailedInvocations")
-        for each in [dimensions["RuleName"]]
-    }
+    # Where the metric of failed invocations is, in the dimensions of a rule on the default bus and on one of ours.
+    heard = [dimensions for _, dimensions in alarms_on(template, "AWS/Events", "FailedInvocations")]
+    of_rules: dict[str, Any] = {f"{name}{event}": {} for name, event, _ in mappings(template, "Schedule")}
+    of_rules |= {name: each.get("EventBusName", {}) for name, each in of_type(template, "AWS::Events::Rule").items()}
+    unheard = {name for name, bus in of_rules.items() if dimensions_of_rule(template, name, target(bus)) not in heard}
+    topics = {each.sender for each in deliveries(template) if each.service == TOPICS_SERVICE}
+    not_redriven = alarmed(template, "AWS/SNS", "NumberOfNotificationsFailedToRedriveToDlq", "TopicName")
     missing = {
         "oldest message": queues - alarmed(template, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName"),
         "iterator age": streams - alarmed(template, "AWS/Lambda", "IteratorAge", "FunctionName"),
-        "failed invocations": set(of_type(template, "AWS::Events::Rule")) - rules,
+        "failed invocations": unheard,
+        "what is not even a dead letter": topics - not_redriven,
         "errors": every - alarmed(template, "AWS/Lambda", "Errors", "FunctionName"),
         "throttles": every - alarmed(template, "AWS/Lambda", "Throttles", "FunctionName"),
         "5xx": set(of_type(template, "AWS::Serverless::HttpApi")) - alarmed(template, "AWS/ApiGateway", "5xx", "ApiId"),
@@ -695,6 +941,33 @@ def each_thing_that_can_stall_rings(template: Template) -> list[str]:
     return [f"{name}: no alarm on {what}" for what, names in missing.items() for name in names]
 
 
+def dimensions_of_rule(template: Template, name: str, bus: str) -> dict[str, Any]:
+    """Return the dimensions of a rule's metrics: on a bus of ours its name is a part of its ARN, Ref says more."""
+    if not bus:
+        return {"RuleName": {"Ref": name}}
+    rule_name = {"Fn::Select": [2, {"Fn::Split": ["/", {"Fn::GetAtt": [name, "Arn"]}]}]}
+    return {"EventBusName": of_type(template, "AWS::Events::EventBus")[bus]["Name"], "RuleName": rule_name}
+
+
+def what_is_measured_rings(template: Template) -> list[str]:
+    """What a handler measures has an alarm, in the namespace and with the one dimension that it is measured in."""
+    complaints = []
+    for name, function in functions(template).items():
+        module = importlib.import_module(f"{function['CodeUri'].replace('/', '.')}.handler")
+        for metric in measured(ROOT / function["CodeUri"] / "handler.py"):
+            found = [dimensions for _, dimensions in alarms_on(template, log.NAMESPACE, metric)]
+            if found != [{"service": module.SERVICE}]:
+                complaints.append(f"{name}: nobody hears of {metric}")
+    return complaints
+
+
+def measured(handler: Path) -> Iterator[str]:
+    """Yield the names of the metrics that a handler measures."""
+    for each in ast.walk(ast.parse(handler.read_text())):
+        if isinstance(each, ast.Call) and ast.unparse(each.func) == "log.measure":
+            yield ast.literal_eval(each.args[0])
+
+
 def each_alarm_is_heard(template: Template) -> list[str]:
     """Alarms go to the topic, silence is no alarm, and the topic admits the alarms of this account."""
     complaints = [
@@ -702,12 +975,14 @@ def each_alarm_is_heard(template: Template) -> list[str]:
         for name, each in of_type(template, "AWS::CloudWatch::Alarm").items()
         if each.get("AlarmActions") != [{"Ref": "AlarmTopic"}] or each.get("TreatMissingData") != "notBreaching"
     ]
-    (policy,) = of_type(template, "AWS::SNS::TopicPolicy").values()
+    policies = of_type(template, "AWS::SNS::TopicPolicy").values()
+    (policy,) = (each for each in policies if target(each["Topics"][0]) == "AlarmTopic")
     (statement,) = policy["PolicyDocument"]["Statement"]
     source = statement.get("Condition", {}).get("ArnLike", {}).get("aws:SourceArn", {}).get("Fn::Sub", "")
     if statement["Principal"] != {"Service": "cloudwatch.amazonaws.com"} or "${AWS::AccountId}:alarm:" not in source:
         complaints.append("the topic admits others")
-    (subscription,) = of_type(template, "AWS::SNS::Subscription").values()
+    subscriptions = of_type(template, "AWS::SNS::Subscription").values()
+    (subscription,) = (each for each in subscriptions if target(each["TopicArn"]) == "AlarmTopic")
     if subscription["Endpoint"] != {"Ref": "AlarmEmail"}:
         complaints.append("nobody subscribes")
     return complaints
@@ -717,13 +992,18 @@ RULES: tuple[Rule, ...] = (
     each_function_has_its_handler,
     each_environment_name_is_read,
     each_function_has_the_environment_that_it_needs,
+    what_is_deployed_asks_the_real_aws,
     an_environment_name_means_one_thing,
     a_new_layer_reaches_the_functions,
     a_deployment_is_rolled_back_by_its_functions_errors,
-    each_pattern_matches_what_the_code_accepts,
+    each_rule_catches_its_source_alone,
     events_are_put_from_one_source_by_each,
     each_queue_gives_up_to_a_dead_letter_queue,
-    each_rule_may_reach_its_queues,
+    what_fails_on_its_schedule_is_kept,
+    each_queue_admits_who_delivers_to_it,
+    each_queue_is_reached_by_tls_alone,
+    a_reply_comes_with_its_time,
+    nobody_else_replies_for_a_patient,
     each_queue_waits_for_its_function,
     each_batch_reports_what_failed,
     no_record_of_the_stream_is_lost,
@@ -733,6 +1013,8 @@ RULES: tuple[Rule, ...] = (
     nothing_logs_a_path,
     each_function_has_its_own_role,
     no_policy_has_a_star,
+    functions_keep_to_their_queues,
+    those_ask_carriers_who_look_numbers_up,
     functions_keep_to_their_keys,
     what_is_kept_outlives_the_stack,
     the_table_is_protected,
@@ -742,5 +1024,6 @@ RULES: tuple[Rule, ...] = (
     buckets_and_topics_are_closed,
     each_dead_letter_rings,
     each_thing_that_can_stall_rings,
+    what_is_measured_rings,
     each_alarm_is_heard,
 )

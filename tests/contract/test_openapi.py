@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract import rules
 from tests.contract.openapi import openapi, operations, rendered
 
 COMMITTED = Path(__file__).parents[2] / "functions" / "openapi.json"
@@ -11,6 +12,17 @@ COMMITTED = Path(__file__).parents[2] / "functions" / "openapi.json"
 
 def test_the_committed_description_is_current() -> None:
     assert COMMITTED.read_text() == rendered(), "run `make openapi` and commit what it wrote"
+
+
+def test_every_route_is_described() -> None:
+    described = {f"{method} {path}" for method, path, _ in operations(openapi())}
+    assert described == {key.replace("{}", "/v1/practices/{practice_id}", 1) for key in rules.SCOPES}
+
+
+def test_every_body_that_is_sent_is_described() -> None:
+    for method, path, operation in operations(openapi()):
+        body = operation.get("requestBody", {"required": False})
+        assert body["required"] is (method in ("PUT", "POST")), (method, path)
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), list(operations(openapi())), ids=lambda part: str(part)[:60])

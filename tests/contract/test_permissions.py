@@ -6,49 +6,77 @@ Nothing else would notice a missing permission before AWS does, nor one that is 
 import http.client
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.client import BaseClient
 from samtranslator.yaml_helper import yaml_parse
 
-from patient_contact import aws
+from functions.watch_due.handler import handler as watch_due
 from tests.contract import rules
-from tests.local import demo_data
+from tests.local import demo_data, sms
+from tests.local.runtime import Context
 from tests.local.stack import LocalStack, start
 
-PATIENT = "/v1/practices/demo/patients/p-text"
+PRACTICE = "/v1/practices/demo"
+PATIENT = f"{PRACTICE}/patients/p-text"
+LOOKED_UP = f"{PRACTICE}/patients/p-looked-up"
 OPT_OUT = {"phone_number": "+15035550101", "line": "main", "status": "opted_out"}
+OPT_IN = {**OPT_OUT, "status": "opted_in", "evidence": "signed_form"}
 MESSAGE = {"class": "automation", "channels": ["text"], "line": "main"}
 LONG = "See you soon. " * 90
-MOVED = {**demo_data.PRACTICE, "lines": [{"id": "main", "name": "Main", "phone_number": "+15035559000"}]}
+# One line goes, two come: consent is first recorded on `front` by an import, on `back` by a reply, on `main` by staff.
+LINES = {"main": "+15035559000", "front": "+15035559002", "back": "+15035559003"}
+MOVED = {
+    **demo_data.PRACTICE,
+    "lines": [{"id": id_, "name": id_, "phone_number": number} for id_, number in LINES.items()],
+}
+RENAMED = {**MOVED, "time_zone": "America/New_York"}
+IMPORTED = "number,line,status,said_at,source\n+15035550105,front,opted_out,2026-10-01T09:00:00Z,old system\n"
+STOPPED, ASKED, RETURNED = "+15035550101", "+15035550102", "+15035550103"
 
 REQUESTS: list[tuple[str, str, object]] = [
-    ("PUT", "/v1/practices/demo/automations/gone", demo_data.AUTOMATIONS["recall"]),
-    ("GET", "/v1/practices/demo", None),
-    ("GET", "/v1/practices/demo/automations", None),
-    ("GET", "/v1/practices/demo/automations/gone", None),
-    ("DELETE", "/v1/practices/demo/automations/gone", None),
-    ("DELETE", "/v1/practices/demo/automations/balance-due", None),
-    ("PUT", "/v1/practices/demo", MOVED),
-    ("GET", "/v1/practices/demo/routing/truth-table", None),
+    ("PUT", f"{PRACTICE}/automations/gone", demo_data.AUTOMATIONS["recall"]),
+    ("GET", PRACTICE, None),
+    ("GET", f"{PRACTICE}/automations", None),
+    ("GET", f"{PRACTICE}/automations/gone", None),
+    ("DELETE", f"{PRACTICE}/automations/gone", None),
+    ("DELETE", f"{PRACTICE}/automations/balance-due", None),
+    ("PUT", PRACTICE, MOVED),
+    ("PUT", PRACTICE, RENAMED),
+    ("GET", f"{PRACTICE}/routing/truth-table", None),
     ("GET", PATIENT, None),
     ("PUT", f"{PATIENT}/preferred-contact", {"phone_number": "+15035550101"}),
     ("PUT", f"{PATIENT}/do-not-contact", {"enabled": True}),
     ("PUT", f"{PATIENT}/sms-consent", OPT_OUT),
+    ("PUT", f"{PATIENT}/sms-consent", OPT_IN),
     ("DELETE", f"{PATIENT}/preferred-contact", None),
-    ("POST", "/v1/practices/demo/patients/search", {"phone_number": "+15035550101"}),
-    ("POST", "/v1/practices/demo/routing/evaluate", {"patient_id": "p-text", "message": MESSAGE}),
+    ("POST", f"{PRACTICE}/patients/search", {"phone_number": "+15035550101"}),
+    ("POST", f"{PRACTICE}/routing/evaluate", {"patient_id": "p-text", "message": MESSAGE}),
     ("POST", f"{PATIENT}/messages", {"channel": "call", "body": LONG}),
     ("POST", f"{PATIENT}/messages", {"channel": "call", "body": LONG}),
     ("GET", f"{PATIENT}/changes", None),
     ("GET", f"{PATIENT}/decisions", None),
     ("GET", f"{PATIENT}/decisions/manual:once", None),
     ("PUT", f"{PATIENT}/contact-info", {"phones": [], "emails": []}),
+    # The first lookup is throttled here, the second in the queue.
+    ("PUT", f"{LOOKED_UP}/contact-info", {"phones": [{"number": sms.THROTTLES_TWICE}], "emails": []}),
+    ("POST", f"{PRACTICE}/imports/consent?dry_run=true", IMPORTED),
+    ("POST", f"{PRACTICE}/imports/consent", IMPORTED),
+    ("POST", f"{PRACTICE}/numbers/search", {"phone_number": "+15035550105"}),
+    ("GET", f"{PRACTICE}/reports/opt-outs", None),
 ]
+
+# The function on whose behalf a thread works that has no handler among its callers.
+WORKS_FOR: ContextVar[str] = ContextVar("WORKS_FOR")
 
 
 @dataclass(frozen=True)
@@ -73,17 +101,25 @@ def asked(template: dict[str, Any]) -> Iterator[set[Asked]]:
     folders = {Path(each["CodeUri"]).name: name for name, each in rules.functions(template).items()}
     recorded: set[Asked] = set()
 
-    def record(params: dict[str, Any], model: Any, **_: object) -> None:
-        for action, keys, index in requests_in(model.name, params):
-            recorded.add(Asked(folders[calling_function()], action, keys, index))
+    def ask(client: BaseClient, operation: str, params: dict[str, Any]) -> Any:
+        if client.meta.service_model.service_name == "dynamodb":
+            for action, keys, index in requests_in(operation, params):
+                recorded.add(Asked(folders[calling_function()], action, keys, index))
+        return make_api_call(client, operation, params)
 
-    with start(demo=False) as stack:
-        aws.dynamodb().meta.events.register("provide-client-params.dynamodb", record)
+    with pytest.MonkeyPatch.context() as patch, start(demo=False, retry_seconds=1) as stack:
+        # All clients: two functions that begin at the same moment make one each.
+        patch.setattr(BaseClient, "_make_api_call", ask)
+        patch.setattr(ThreadPoolExecutor, "submit", submit)
         demo_data.load(stack.api_url, stack.token("demo", ["demo"], demo_data.SCOPE))
         for method, path, body in REQUESTS:
-            status = call(stack, method, path, body)
-            assert status < 300, f"{method} {path}: {status}"
+            call(stack, method, path, body)
         trigger(stack)
+        look_up(stack)
+        reply_and_read(stack)
+        report(stack)
+        # Once at the start, and an hour later again.
+        watch_due({}, Context("WatchDueFunction", 128, "", "", time.monotonic() + 60))  # type: ignore[arg-type]  # as Lambda's
         yield recorded
 
 
@@ -128,12 +164,8 @@ def requests_in(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, t
         (table,) = params["RequestItems"].values()
         yield operation, tuple(key["PK"]["S"] for key in table["Keys"]), None
     elif operation == "Query":
-        values = [value.get("S", "") for value in params["ExpressionAttributeValues"].values()]
-        yield (
-            operation,
-            tuple(each for each in values if each.startswith(("PRACTICE#", "LINE#"))),
-            params.get("IndexName"),
-        )
+        # The partition of the table or, through an index, that of the index.
+        yield operation, (params["ExpressionAttributeValues"][":pk"]["S"],), params.get("IndexName")
     else:
         yield operation, ((params.get("Item") or params["Key"])["PK"]["S"],), None
 
@@ -146,24 +178,41 @@ def calling_function() -> str:
         path = Path(frame.f_code.co_filename)
         if path.name == "handler.py" and path.parent.parent == rules.ROOT / "functions":
             return path.parent.name
-    raise AssertionError("no function called this")
+    return WORKS_FOR.get()
 
 
-def call(stack: LocalStack, method: str, path: str, body: object) -> int:
+make_api_call = BaseClient._make_api_call  # type: ignore[attr-defined]  # noqa: SLF001 - where all calls of all clients pass
+original_submit = ThreadPoolExecutor.submit
+
+
+def submit(executor: ThreadPoolExecutor, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    """Let a thread know for which function it works, and leave those alone that work for none."""
+    context = copy_context()
+    try:
+        context.run(WORKS_FOR.set, calling_function())
+    except LookupError:
+        return original_submit(executor, work, *args, **kwargs)
+    return original_submit(executor, context.run, work, *args, **kwargs)
+
+
+def call(stack: LocalStack, method: str, path: str, body: object = None) -> Any:
+    """Send a request, text as CSV and all else as JSON, and give the answer, which must be a good one."""
     scopes = "practice/read practice/admin contact-info/write preferences/read preferences/write messages/send"
     headers = {
         "authorization": f"Bearer {stack.token('staff-7', ['demo'], scopes)}",
-        "content-type": "application/json",
+        "content-type": "text/csv" if isinstance(body, str) else "application/json",
         "idempotency-key": "once",
     }
     if path.endswith("sms-consent"):
         # A write that depends on the patient's version checks it in the transaction.
         headers["if-match"] = '"3"'
     connection = http.client.HTTPConnection(urlsplit(stack.api_url).netloc)
-    connection.request(method, path, None if body is None else json.dumps(body), headers)
-    status = connection.getresponse().status
+    connection.request(method, path, body if body is None or isinstance(body, str) else json.dumps(body), headers)
+    answer = connection.getresponse()
+    text = answer.read().decode()
     connection.close()
-    return status
+    assert answer.status < 300, f"{method} {path}: {answer.status} {text}"
+    return json.loads(text or "null")
 
 
 def trigger(stack: LocalStack) -> None:
@@ -186,3 +235,58 @@ def trigger(stack: LocalStack) -> None:
         stack.client("events").put_events(Entries=[entry])
     wanted = {"automation:recall:o-1", "manual:once"}
     stack.wait_until(lambda: wanted <= {each["detail"].get("message_id") for each in stack.events})
+
+
+def look_up(stack: LocalStack) -> None:
+    """Wait until the number is looked up that the carrier did not answer for in time."""
+    stack.wait_until(lambda: call(stack, "GET", LOOKED_UP)["phones"][0]["line_type"] == "text_enabled")
+
+
+def reply_and_read(stack: LocalStack) -> None:
+    """Reply with a keyword, with other words, and with a keyword that answers those; let staff read what is left."""
+
+    def said(text: str, number: str, line: str) -> None:
+        message = {
+            "originationNumber": number,
+            "destinationNumber": LINES[line],
+            "messageBody": text,
+            "inboundMessageId": f"reply-{text[:5].strip()}-{number.removeprefix('+')}",
+        }
+        stack.client("sns").publish(TopicArn=stack.resources["RepliesTopic"], Message=json.dumps(message))
+
+    def reviews() -> list[Any]:
+        found: list[Any] = call(stack, "GET", f"{PRACTICE}/consent-reviews")["items"]
+        return found
+
+    def consent(number: str) -> list[tuple[str, str]]:
+        answer = call(stack, "POST", f"{PRACTICE}/numbers/search", {"phone_number": number})
+        return [(each["line"], each["status"]) for each in answer["sms_consent"]]
+
+    said("STOP", STOPPED, "back")
+    said("please stop texting me", ASKED, "main")
+    said("please stop texting me", RETURNED, "main")
+    stack.wait_until(lambda: len(reviews()) == 2 and ("back", "opted_out") in consent(STOPPED))
+    said("START", RETURNED, "main")
+    stack.wait_until(lambda: consent(RETURNED) == [("main", "opted_in")])
+    (left,) = reviews()
+    call(stack, "POST", f"{PRACTICE}/consent-reviews/{left['review_id']}", {"outcome": "opted_out"})
+
+
+def report(stack: LocalStack) -> None:
+    """Report that texts did not arrive: one by the decision that it is about, one by its numbers alone."""
+    detail = {"eventType": "TEXT_UNREACHABLE", "eventTimestamp": int(time.time() * 1000)}
+
+    def is_suspect(number: str) -> bool:
+        return bool(call(stack, "POST", f"{PRACTICE}/numbers/search", {"phone_number": number})["suspect"])
+
+    context = {"practice_id": "demo", "patient_id": "p-text", "message_id": "manual:once"}
+    numbers = {"destinationPhoneNumber": ASKED, "originationPhoneNumber": LINES["main"]}
+    for about in ({"messageId": "text-1", "context": context}, {"messageId": "text-2", **numbers}):
+        entry = {
+            "Source": "aws.sms-voice",
+            "DetailType": "Text Message Delivery Status Updated",
+            "Detail": json.dumps({**detail, **about}),
+        }
+        stack.client("events").put_events(Entries=[entry])
+    for number in (STOPPED, ASKED):
+        stack.wait_until(partial(is_suspect, number))

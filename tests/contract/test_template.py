@@ -14,12 +14,15 @@ import pytest
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
+from patient_contact import events
 from tests.contract import rules
 
 TEXT = (rules.ROOT / "template.yaml").read_text()
 
 GONE = object()
 FUNCTION = {"Name": "FunctionName", "Value": {"Ref": "PublishEventsFunction"}}
+ANYBODY = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sns:Publish", "Resource": "*"}
+EVERY_HOUR = "WatchDueFunction.Events.EveryHour.Properties"
 
 # For each rule, what breaks it where. A place begins with a section of the template, or it is a property of a resource.
 BREAKS: list[tuple[rules.Rule, str, object]] = [
@@ -30,6 +33,21 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (
         rules.each_function_has_the_environment_that_it_needs,
         "PublishEventsFunction.Environment.Variables.EVENT_BUS_NAME",
+        GONE,
+    ),
+    (
+        rules.each_function_has_the_environment_that_it_needs,
+        "PreferencesFunction.Environment.Variables.LOOKUPS_QUEUE_URL",
+        GONE,
+    ),
+    (
+        rules.what_is_deployed_asks_the_real_aws,
+        "Globals.Function.Environment.Variables.AWS_ENDPOINT_URL",
+        "http://127.0.0.1:4566",
+    ),
+    (
+        rules.what_is_deployed_asks_the_real_aws,
+        "Globals.Function.Environment.Variables.AWS_ENDPOINT_URL_PINPOINT_SMS_VOICE_V2",
         GONE,
     ),
     (rules.an_environment_name_means_one_thing, "MessagesFunction.Environment.Variables.DECISION_RETENTION_DAYS", 30),
@@ -46,21 +64,15 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
         "MessagesErrorsAlarm.Dimensions.0.Value.Ref",
         "PracticesFunction",
     ),
-    (
-        rules.each_pattern_matches_what_the_code_accepts,
-        "AutomationsRule.EventPattern.source",
-        ["patient-contact.automation"],
-    ),
-    (
-        rules.each_pattern_matches_what_the_code_accepts,
-        "AutomationsRule.EventPattern.source",
-        [{"prefix": "patient-contact."}],
-    ),
-    (
-        rules.each_pattern_matches_what_the_code_accepts,
-        "AutomationsRule.EventPattern.detail-type",
-        ["AutomationTriggered"],
-    ),
+    (rules.each_rule_catches_its_source_alone, "AutomationsRule.EventPattern.source", ["patient-contact.automation"]),
+    (rules.each_rule_catches_its_source_alone, "AutomationsRule.EventPattern.source", [{"prefix": "patient-contact."}]),
+    (rules.each_rule_catches_its_source_alone, "AutomationsRule.EventPattern.detail-type", ["AutomationTriggered"]),
+    (rules.each_rule_catches_its_source_alone, "AutomationsRule.EventBusName", GONE),
+    (rules.each_rule_catches_its_source_alone, "ReceiptsRule.EventPattern.source", ["aws.sms"]),
+    (rules.each_rule_catches_its_source_alone, "ReceiptsRule.EventPattern.source", [{"anything-but": "aws.ec2"}]),
+    (rules.each_rule_catches_its_source_alone, "ReceiptsRule.EventPattern.detail-type", list(events.RECEIPTS)),
+    (rules.each_rule_catches_its_source_alone, "ReceiptsRule.EventBusName", {"Ref": "EventBus"}),
+    (rules.each_rule_catches_its_source_alone, "Resources.ReceiptsRule", GONE),
     (
         rules.events_are_put_from_one_source_by_each,
         "TriggerAutomationsPolicy.PolicyDocument.Statement.0.Condition",
@@ -72,11 +84,62 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_queue_gives_up_to_a_dead_letter_queue, "AutomationsRule.Targets.0.DeadLetterConfig", GONE),
     (rules.each_queue_gives_up_to_a_dead_letter_queue, "AutomationsDeadLetters.MessageRetentionPeriod", 345600),
     (rules.each_queue_gives_up_to_a_dead_letter_queue, "AutomationsQueue.SqsManagedSseEnabled", GONE),
-    (rules.each_rule_may_reach_its_queues, "AutomationsRulePolicy.Queues.1", GONE),
-    (rules.each_rule_may_reach_its_queues, "AutomationsRulePolicy.PolicyDocument.Statement.0.Condition", GONE),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "RepliesSubscription.RedrivePolicy", GONE),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "ReceiptsRule.Targets.0.DeadLetterConfig", GONE),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "LookupsQueue.RedrivePolicy", GONE),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, f"{EVERY_HOUR}.DeadLetterConfig", GONE),
+    (rules.what_fails_on_its_schedule_is_kept, "WatchDueFunction.EventInvokeConfig", GONE),
+    (
+        rules.what_fails_on_its_schedule_is_kept,
+        "WatchDueFunction.EventInvokeConfig.DestinationConfig.OnFailure.Destination.Fn::GetAtt.0",
+        "AlarmTopic",
+    ),
+    (rules.what_fails_on_its_schedule_is_kept, f"{EVERY_HOUR}.RetryPolicy.MaximumRetryAttempts", 0),
+    (rules.each_queue_admits_who_delivers_to_it, "AutomationsRulePolicy.Queues.1", GONE),
+    (rules.each_queue_admits_who_delivers_to_it, "AutomationsRulePolicy.PolicyDocument.Statement.0.Condition", GONE),
+    (
+        rules.each_queue_admits_who_delivers_to_it,
+        "ReceiptsRulePolicy.PolicyDocument.Statement.0.Condition.ArnEquals.aws:SourceArn.Fn::GetAtt.0",
+        "AutomationsRule",
+    ),
+    (
+        rules.each_queue_admits_who_delivers_to_it,
+        "RepliesTopicToQueue.PolicyDocument.Statement.0.Principal.Service",
+        "events.amazonaws.com",
+    ),
+    (rules.each_queue_admits_who_delivers_to_it, "RepliesTopicToQueue.Queues.1", GONE),
+    (rules.each_queue_admits_who_delivers_to_it, "RepliesTopicToQueue.PolicyDocument.Statement.0.Action", "sqs:*"),
+    (rules.each_queue_admits_who_delivers_to_it, "Resources.WatchDueRulePolicy", GONE),
+    (rules.each_queue_admits_who_delivers_to_it, "LookupsQueuePolicy.PolicyDocument.Statement.1", ANYBODY),
+    (rules.each_queue_is_reached_by_tls_alone, "RepliesTopicToQueue.PolicyDocument.Statement.1", GONE),
+    (rules.each_queue_is_reached_by_tls_alone, "AutomationsRulePolicy.PolicyDocument.Statement.1.Condition", GONE),
+    (
+        rules.each_queue_is_reached_by_tls_alone,
+        "WatchDueRulePolicy.PolicyDocument.Statement.1.Resource.Fn::GetAtt.0",
+        "LookupsDeadLetters",
+    ),
+    (rules.each_queue_is_reached_by_tls_alone, "Resources.LookupsQueuePolicy", GONE),
+    (rules.each_queue_is_reached_by_tls_alone, "LookupsQueuePolicy.Queues.0.Ref", "RepliesQueue"),
+    (rules.a_reply_comes_with_its_time, "RepliesSubscription.RawMessageDelivery", True),
+    (
+        rules.nobody_else_replies_for_a_patient,
+        "RepliesTopicPolicy.PolicyDocument.Statement.0.Condition",
+        GONE,
+    ),
+    (
+        rules.nobody_else_replies_for_a_patient,
+        "RepliesTopicPolicy.PolicyDocument.Statement.0.Principal",
+        {"AWS": {"Ref": "AWS::AccountId"}},
+    ),
+    (rules.nobody_else_replies_for_a_patient, "RepliesTopicPolicy.PolicyDocument.Statement.1", ANYBODY),
+    (rules.nobody_else_replies_for_a_patient, "Resources.RepliesTopicPolicy", GONE),
+    (rules.nobody_else_replies_for_a_patient, "DataKey.KeyPolicy.Statement.3.Condition.StringEquals", GONE),
+    (rules.nobody_else_replies_for_a_patient, "DataKey.KeyPolicy.Statement.3.Action", "kms:*"),
+    (rules.nobody_else_replies_for_a_patient, "DataKey.KeyPolicy.Statement.3", GONE),
     (rules.each_queue_waits_for_its_function, "AutomationsQueue.VisibilityTimeout", 360),
     (rules.each_queue_waits_for_its_function, "AutomationsQueue.VisibilityTimeout", GONE),
     (rules.each_queue_waits_for_its_function, "RunAutomationFunction.Timeout", 61),
+    (rules.each_queue_waits_for_its_function, "LookUpNumberFunction.Timeout", 62),
     (
         rules.each_batch_reports_what_failed,
         "RunAutomationFunction.Events.Automations.Properties.FunctionResponseTypes",
@@ -88,6 +151,10 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
         GONE,
     ),
     (rules.each_batch_reports_what_failed, "PublishEventsFunction.Events.TableStream.Properties.BatchSize", 10),
+    (rules.each_batch_reports_what_failed, "RecordReplyFunction.Events.Replies.Properties.BatchSize", 10),
+    (rules.each_batch_reports_what_failed, "RecordReceiptFunction.Events.Receipts.Properties.BatchSize", 1000),
+    (rules.each_batch_reports_what_failed, "LookUpNumberFunction.Events.Lookups.Properties.BatchSize", 100),
+    (rules.each_batch_reports_what_failed, "LookUpNumberFunction.Events.Lookups.Properties.ScalingConfig", GONE),
     (rules.each_batch_reports_what_failed, "RunAutomationFunction.ReservedConcurrentExecutions", 5),
     (
         rules.no_record_of_the_stream_is_lost,
@@ -110,7 +177,13 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
         ["practice/admin", "practice/read"],
     ),
     (rules.each_route_has_its_one_scope, "PracticesFunction.Events.PutPractice.Properties.Auth", GONE),
+    (
+        rules.each_route_has_its_one_scope,
+        "ConsentsFunction.Events.ImportConsent.Properties.Auth.AuthorizationScopes",
+        ["preferences/write"],
+    ),
     (rules.each_route_is_the_handlers_own, "PracticesFunction.Events.ListAutomations", GONE),
+    (rules.each_route_is_the_handlers_own, "ConsentsFunction.Events.CloseReview", GONE),
     (
         rules.each_route_is_the_handlers_own,
         "PracticesFunction.Events.GetPractice.Properties.Path",
@@ -134,14 +207,62 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.no_policy_has_a_star, "MessagesRole.Policies.0.PolicyDocument.Statement.0.Action", "dynamodb:*"),
     (rules.no_policy_has_a_star, "MessagesRole.Policies.0.PolicyDocument.Statement.0.Resource", "*"),
     (rules.no_policy_has_a_star, "MessagesRole.Policies.0.PolicyDocument.Statement.1.Condition", GONE),
+    (rules.no_policy_has_a_star, "WatchDueRole.Policies.0.PolicyDocument.Statement.0.Condition", GONE),
+    (rules.no_policy_has_a_star, "LookUpNumberRole.Policies.0.PolicyDocument.Statement.1.Action", "sms-voice:*"),
+    (
+        rules.no_policy_has_a_star,
+        "LookUpNumberRole.Policies.0.PolicyDocument.Statement.1.Action",
+        ["sms-voice:CarrierLookup", "sms-voice:SendTextMessage"],
+    ),
+    (rules.functions_keep_to_their_queues, "RecordReplyRole.Policies.0.PolicyDocument.Statement.4.Action.1", GONE),
+    (
+        rules.functions_keep_to_their_queues,
+        "RecordReceiptRole.Policies.0.PolicyDocument.Statement.4.Resource.Fn::GetAtt.0",
+        "RepliesDeadLetters",
+    ),
+    (
+        rules.functions_keep_to_their_queues,
+        "PreferencesRole.Policies.0.PolicyDocument.Statement.5.Resource.Fn::GetAtt.0",
+        "LookupsDeadLetters",
+    ),
+    (rules.functions_keep_to_their_queues, "WatchDueRole.Policies.0.PolicyDocument.Statement.1", GONE),
+    (
+        rules.those_ask_carriers_who_look_numbers_up,
+        "MessagesRole.Policies.0.PolicyDocument.Statement.4",
+        {"Effect": "Allow", "Action": "sms-voice:CarrierLookup", "Resource": "*"},
+    ),
+    (
+        rules.those_ask_carriers_who_look_numbers_up,
+        "PreferencesRole.Policies.0.PolicyDocument.Statement.4",
+        GONE,
+    ),
     (rules.functions_keep_to_their_keys, "PracticesRole.Policies.0.PolicyDocument.Statement.1", GONE),
     (
         rules.functions_keep_to_their_keys,
         "PreferencesRole.Policies.0.PolicyDocument.Statement.0.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
         ["PRACTICE#*#PATIENT#*"],
     ),
+    (rules.functions_keep_to_their_keys, "ConsentsRole.Policies.0.PolicyDocument.Statement.2", GONE),
+    (rules.functions_keep_to_their_keys, "RecordReplyRole.Policies.0.PolicyDocument.Statement.3", GONE),
+    (
+        rules.functions_keep_to_their_keys,
+        "RecordReceiptRole.Policies.0.PolicyDocument.Statement.1.Action",
+        ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"],
+    ),
+    (
+        rules.functions_keep_to_their_keys,
+        "WatchDueRole.Policies.0.PolicyDocument.Statement.0.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
+        ["*"],
+    ),
+    (
+        rules.functions_keep_to_their_keys,
+        "ConsentsRole.Policies.0.PolicyDocument.Statement.5.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
+        ["PRACTICE#*#OPTOUT#*", "DUE#*"],
+    ),
     (rules.what_is_kept_outlives_the_stack, "Resources.Table.DeletionPolicy", "Delete"),
     (rules.what_is_kept_outlives_the_stack, "Resources.AutomationsDeadLetters.UpdateReplacePolicy", GONE),
+    (rules.what_is_kept_outlives_the_stack, "Resources.RepliesDeadLetters.DeletionPolicy", GONE),
+    (rules.what_is_kept_outlives_the_stack, "Resources.WatchDueDeadLetters.DeletionPolicy", GONE),
     (rules.what_is_kept_outlives_the_stack, "Resources.PracticesLog.DeletionPolicy", GONE),
     (rules.the_table_is_protected, "Table.DeletionProtectionEnabled", False),
     (rules.the_table_is_protected, "Table.PointInTimeRecoverySpecification", GONE),
@@ -156,18 +277,34 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.buckets_and_topics_are_closed, "FailedRecordsBucket.BucketEncryption", GONE),
     (rules.buckets_and_topics_are_closed, "Resources.FailedRecordsBucketPolicy", GONE),
     (rules.buckets_and_topics_are_closed, "AlarmTopic.KmsMasterKeyId", GONE),
+    (rules.buckets_and_topics_are_closed, "RepliesTopic.KmsMasterKeyId", "alias/aws/sns"),
     (rules.each_dead_letter_rings, "Resources.AutomationsDeadLettersAlarm", GONE),
+    (rules.each_dead_letter_rings, "Resources.RepliesDeadLettersAlarm", GONE),
+    (rules.each_dead_letter_rings, "Resources.WatchDueDeadLettersAlarm", GONE),
     (rules.each_dead_letter_rings, "FailedRecordsAlarm.Metrics.1.MetricStat.Metric.Dimensions.1", FUNCTION),
     (rules.each_dead_letter_rings, "FailedRecordsAlarm.Metrics.2", GONE),
     (rules.each_dead_letter_rings, "Resources.FailedRecordsAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "Resources.AutomationsQueueAgeAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "Resources.PublishEventsIteratorAgeAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.RepliesQueueAgeAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.RepliesNotDeliveredAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "Resources.AutomationsRuleFailedAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "AutomationsRuleFailedAlarm.Dimensions.0", GONE),
+    (
+        rules.each_thing_that_can_stall_rings,
+        "ReceiptsRuleFailedAlarm.Dimensions.1",
+        {"Name": "EventBusName", "Value": "default"},
+    ),
+    (rules.each_thing_that_can_stall_rings, "WatchDueRuleFailedAlarm.Dimensions.0.Value.Ref", "ReceiptsRule"),
     (rules.each_thing_that_can_stall_rings, "Resources.ApiErrorsAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "Resources.TableThrottlesAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "Resources.MessagesThrottlesAlarm", GONE),
+    (rules.what_is_measured_rings, "Resources.ConsentReviewsOverdueAlarm", GONE),
+    (rules.what_is_measured_rings, "ConsentReviewsOverdueAlarm.Namespace", "Patients"),
+    (rules.what_is_measured_rings, "ConsentReviewsOverdueAlarm.Dimensions.0.Value", "watch-due"),
     (rules.each_alarm_is_heard, "ApiErrorsAlarm.AlarmActions", []),
     (rules.each_alarm_is_heard, "AlarmTopicPolicy.PolicyDocument.Statement.0.Condition", GONE),
+    (rules.each_alarm_is_heard, "AlarmSubscription.TopicArn.Ref", "RepliesTopic"),
 ]
 
 
@@ -213,6 +350,14 @@ def test_a_changed_layer_becomes_a_new_version_of_every_function(template: dict[
 
     assert len(before) == len(after) == len(rules.functions(template))
     assert not before & after
+
+
+def test_each_function_has_a_sample_that_it_accepts_and_one_that_it_refuses(template: dict[str, Any]) -> None:
+    folders = {Path(each["CodeUri"]).name for each in rules.functions(template).values()}
+    # It reads nothing of its event, and so refuses none.
+    wanted = {f"{folder}.{kind}.json" for folder in folders for kind in ("ok", "bad")} - {"watch_due.bad.json"}
+
+    assert {path.name for path in (rules.ROOT / "events").iterdir()} == wanted
 
 
 def test_each_index_says_what_reads_it() -> None:

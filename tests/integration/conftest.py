@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.service import CONTACT_INFO, PRACTICE, REMINDER, Service, deployed
+from tests.integration.service import CONTACT_INFO, PRACTICE, REMINDER, WAITING, Service, deployed
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,23 @@ def service(once_deployed: Service) -> Iterator[Service]:
 def north(service: Service, north_as_put: Any) -> Service:
     """The service with the practice `north`, its automation `reminder` and its patient `p-1`."""
     service.restore(north_as_put)
+    return service
+
+
+@pytest.fixture(scope="module")
+def waiting_as_put(once_deployed: Service, north_as_put: Any) -> Any:
+    """The same table, after a reply that staff must read."""
+    once_deployed.restore(north_as_put)
+    assert once_deployed.record_replies(WAITING) == []
+    snapshot = once_deployed.snapshot()
+    once_deployed.forget()
+    return snapshot
+
+
+@pytest.fixture
+def waiting(service: Service, waiting_as_put: Any) -> Service:
+    """The service with the practice `north`, where a reply of its patient `p-1` waits to be read."""
+    service.restore(waiting_as_put)
     return service
 
 

@@ -7,6 +7,7 @@ import base64
 import copy
 import json
 import re
+import socket
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from botocore.awsrequest import AWSResponse
 from moto.dynamodb.models import dynamodb_backends
 
 from patient_contact import aws as clients
-from tests.local import api, aws
+from tests.local import api, aws, sms
 from tests.local.runtime import ACCOUNT, Runtime, forget_clients
 from tests.local.stream import Stream
 from tests.local.template import EventSource, Function, Route, Template
@@ -94,13 +95,24 @@ ACCEPTED: dict[str, dict[str, Any] | None] = {
         "patient_id": "p-1",
     },
     f"POST {_PATIENT}/messages": MANUAL_TEXT,
+    f"POST {_PRACTICE}/numbers/search": {"phone_number": CELL},
+    f"GET {_PRACTICE}/reports/opt-outs": None,
+    f"GET {_PRACTICE}/consent-reviews": None,
+    f"POST {_PRACTICE}/consent-reviews/{{review_id}}": {"outcome": "not_a_request"},
 }
+# Takes CSV, where all others take JSON.
+IMPORT = f"POST {_PRACTICE}/imports/consent"
+CSV_HEADER = "number,line,status,said_at,source"
+CSV_FILE = f"{CSV_HEADER}\n{LANDLINE},main,opted_out,2025-11-20T17:02:11Z,old system\n"
+# All routes, with a body that each accepts.
+EVERY_ROUTE: dict[str, Any] = {**ACCEPTED, IMPORT: CSV_FILE.encode()}
 WITH_BODY = tuple(key for key, body in ACCEPTED.items() if body is not None)
 PARAMETERS = {
     "practice_id": "north",
     "patient_id": "p-1",
     "automation_id": "reminder",
     "message_id": "manual:key-1",
+    "review_id": "2026-12-10~message-1",
 }
 
 
@@ -150,7 +162,9 @@ class Context:
 class Service:
     """The deployed service."""
 
-    def __init__(self, template: Template, deployed: aws.Deployed, events: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, template: Template, deployed: aws.Deployed, events: list[dict[str, Any]], carriers: sms.Server
+    ) -> None:
         played = template.service(deployed.outputs)
         self.functions: tuple[Function, ...] = played.functions
         self.routes: tuple[Route, ...] = played.routes
@@ -160,6 +174,7 @@ class Service:
         self.tokens = Tokens(played.issuer, played.audiences)
         self.runtime = Runtime(self.functions, REGION)
         self.events = events
+        self.carriers = carriers
         self._gateway = api.Gateway(self.routes, self.tokens, self.runtime, dict)
 
     def call(
@@ -222,21 +237,51 @@ class Service:
         answer = self.runtime.invoke(route.function, event)
         return Answer(answer["statusCode"], _read(answer["headers"], answer["body"].encode()), answer["headers"])
 
+    def import_csv(self, text: str | bytes, *, dry_run: bool = False, **more: Any) -> Answer:
+        """Send a file to be imported."""
+        data = text.encode() if isinstance(text, str) else text
+        path = f"north/imports/consent{'?dry_run=true' if dry_run else ''}"
+        return self.post(path, data, headers={"content-type": "text/csv"}, **more)
+
     def run_automations(self, *bodies: object, receives: int = 1) -> list[int]:
         """Hand a batch to run_automation and give the places of the records that go back to the queue."""
+        return self.run("RunAutomationFunction", *bodies, receives=receives)
+
+    def record_replies(self, *bodies: object, receives: int = 1) -> list[int]:
+        """Hand a batch to record_reply and give the places of the records that go back to the queue."""
+        return self.run("RecordReplyFunction", *bodies, receives=receives)
+
+    def record_receipts(self, *bodies: object, receives: int = 1) -> list[int]:
+        """Hand a batch to record_receipt and give the places of the records that go back to the queue."""
+        return self.run("RecordReceiptFunction", *bodies, receives=receives)
+
+    def run(self, function: str, *bodies: object, receives: int = 1) -> list[int]:
+        """Hand a batch to a function and give the places of the records that go back to the queue."""
         records = [sqs_record(place, body, receives) for place, body in enumerate(bodies)]
-        answer = self.runtime.invoke("RunAutomationFunction", {"Records": records})
+        answer = self.runtime.invoke(function, {"Records": records})
         return [int(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
-    def dead_letters(self) -> list[tuple[str, str]]:
-        """Take all messages out of the automations' dead-letter queue and give the reason and body of each."""
-        sqs, url = clients.sqs(), self.environment["AUTOMATIONS_DLQ_URL"]
+    def look_up_waiting(self, receives: int = 1) -> list[int]:
+        """Hand what waits to be looked up to look_up_number, and give the places of what goes back to the queue."""
+        return self.run("LookUpNumberFunction", *self.waiting_lookups(), receives=receives)
+
+    def waiting_lookups(self) -> list[str]:
+        """Take all messages out of the queue of numbers to be looked up."""
+        return [message["Body"] for message in self._received("LOOKUPS_QUEUE_URL")]
+
+    def dead_letters(self, of: str = "AUTOMATIONS") -> list[tuple[str, str]]:
+        """Take all messages out of a dead-letter queue and give the reason and body of each."""
+        messages = self._received(f"{of}_DLQ_URL")
+        return [(each["MessageAttributes"]["reason"]["StringValue"], each["Body"]) for each in messages]
+
+    def _received(self, name: str) -> list[dict[str, Any]]:
+        sqs, url = clients.sqs(), self.environment[name]
         found = []
         while messages := sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["reason"]
         ).get("Messages"):
             for message in messages:
-                found.append((message["MessageAttributes"]["reason"]["StringValue"], message["Body"]))
+                found.append(dict(message))
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return found
 
@@ -270,12 +315,15 @@ class Service:
             self._table().items = copy.deepcopy(snapshot)
 
     def forget(self) -> None:
-        """Empty the table, its stream, the dead-letter queue and what was published."""
+        """Empty the table, its stream, the queues and what was published."""
         with aws.TABLE_LOCK:
             self._table().items.clear()
         self.new_stream_records()
-        self.dead_letters()
+        for name in self.environment:
+            if name.endswith("_URL") and self.environment[name].startswith("http"):
+                self._received(name)
         self.events.clear()
+        self.carriers.lookups.clear()
 
     def _table(self) -> Any:
         return dynamodb_backends[ACCOUNT][REGION].get_table(self.environment["TABLE_NAME"])
@@ -289,13 +337,83 @@ def deployed() -> Iterator[Service]:
         for name, value in AWS_VARIABLES.items():
             environment.setenv(name, value)
         forget_clients()
-        with aws.simulated(events.append, threading.Event()):
+        with aws.simulated(events.append, threading.Event()), simulated_carriers() as carriers:
+            # Handlers make their clients when they are loaded.
+            environment.setenv(sms.ENDPOINT, f"http://127.0.0.1:{carriers.server_address[1]}")
             template = Template({"JwtIssuer": "https://issuer.local", "JwtAudience": "patient-contact"})
-            service = Service(template, aws.deploy(template), events)
+            service = Service(template, aws.deploy(template), events, carriers)
             for name, value in service.environment.items():
-                environment.setenv(name, value)
+                # Where AWS is, is not theirs to say.
+                if not name.startswith("AWS_"):
+                    environment.setenv(name, value)
             yield service
         forget_clients()
+
+
+@contextmanager
+def simulated_carriers() -> Iterator[sms.Server]:
+    """Serve the simulator of AWS End User Messaging on a port that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, sms.Server(listening) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def reply(
+    text: str | None = "STOP",
+    message_id: str = "message-1",
+    *,
+    at: str = "2026-11-24T18:00:00.000Z",
+    number: str = "+15035550101",
+    line: str = "+15035559000",
+    **changes: object,
+) -> dict[str, Any]:
+    """Give a reply as SNS puts it into the queue."""
+    message = {
+        "originationNumber": number,
+        "destinationNumber": line,
+        "messageKeyword": "KEYWORD_1",
+        "messageBody": text,
+        "inboundMessageId": message_id,
+        "previousPublishedMessageId": "published-1",
+        **changes,
+    }
+    return {
+        "Type": "Notification",
+        "MessageId": "00000000-0000-4000-8000-000000000000",
+        "TopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:replies",
+        "Message": json.dumps(message),
+        "Timestamp": at,
+    }
+
+
+# One that staff must read: its review is the one in PARAMETERS. It is about the line `billing`, texts on `main` go on.
+WAITING = reply("please stop texting me", at="2026-11-25T18:00:00.000Z", line="+15035559001")
+
+
+def receipt(
+    event_type: str = "TEXT_DELIVERED",
+    message_id: str = "provider-1",
+    *,
+    at: int = 1_764_000_000_000,
+    detail_type: str = "Text Message Delivery Status Updated",
+    **detail: object,
+) -> dict[str, Any]:
+    """Give a receipt as EventBridge puts it into the queue; `at` is in milliseconds."""
+    told = {
+        "eventType": event_type,
+        "eventVersion": "1.0",
+        "eventTimestamp": at,
+        "isFinal": True,
+        "originationPhoneNumber": "+15035559000",
+        "destinationPhoneNumber": "+15035550101",
+        "messageId": message_id,
+        **detail,
+    }
+    left = {name: value for name, value in told.items() if value is not None}
+    return bus_event(left, **{"detail-type": detail_type, "source": "aws.sms-voice"})
 
 
 def trigger(patient_id: object = "p-1", occurrence_id: object = "visit-1", **detail: object) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What each request costs at the table, computed by DynamoDB's rules from the requests made and their items.
 
 A strongly consistent read costs one unit for each 4 KB, rounded up for each item of a GetItem or BatchGetItem and for
-the sum of a Query. A write costs one unit for each 1 KB of its item, twice in a transaction, and one more for each
-local index that the item is in. An item's size is its names and values.
+the sum of a Query; one of the global index, which cannot be consistent, half of that. A write costs one unit for each
+1 KB of its item, twice in a transaction, and one more for each local index that the item is in. An item's size is its
+names and values.
 """
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,15 +16,21 @@ import pytest
 
 from patient_contact import aws, table
 from tests.integration.service import (
-    ACCEPTED,
     CELL,
     CONTEXT,
+    CSV_FILE,
+    EVERY_ROUTE,
     MANUAL_TEXT,
+    REMINDER,
     Service,
+    receipt,
+    reply,
     trigger,
 )
+from tests.local.sms import THROTTLES_TWICE
 
 PATIENT = "north/patients/p-1"
+BILLING = "+15035559001"
 
 
 def size(item: dict[str, Any]) -> int:
@@ -53,14 +61,14 @@ class Used:
     """What was asked of the table: operations, and read and write units by partition key."""
 
     operations: list[str] = field(default_factory=list)
-    reads: dict[str, int] = field(default_factory=dict)
-    writes: dict[str, int] = field(default_factory=dict)
+    reads: dict[str, float] = field(default_factory=dict)
+    writes: dict[str, float] = field(default_factory=dict)
 
-    def of_patients(self, units: dict[str, int]) -> int:
+    def of_patients(self, units: dict[str, float]) -> float:
         """Units of patients and numbers: practice, automations and lines apart."""
         return sum(count for pk, count in units.items() if "#PATIENT#" in pk or "#NUMBER#" in pk)
 
-    def read(self, pk: str, units: int) -> None:
+    def read(self, pk: str, units: float) -> None:
         self.reads[pk] = self.reads.get(pk, 0) + units
 
     def write(self, item: dict[str, Any], times: int) -> None:
@@ -101,6 +109,11 @@ def count(used: Used, operation: str, asked: dict[str, Any], parsed: dict[str, A
         found = {(item["PK"]["S"], item["SK"]["S"]): item for item in parsed["Responses"].get(name, [])}
         for key in request["Keys"]:
             used.read(key["PK"]["S"], kilobytes(size(found.get((key["PK"]["S"], key["SK"]["S"]), {})), 4))
+    elif operation == "Query" and asked.get("IndexName") == "GSI1":
+        assert "ConsistentRead" not in asked
+        # One that only counts does not say what it has read.
+        read = kilobytes(sum(map(size, parsed.get("Items", []))), 4)
+        used.read(asked["ExpressionAttributeValues"][":pk"]["S"], read / 2)
     elif operation == "Query":
         assert asked["ConsistentRead"] is True
         used.read(asked["ExpressionAttributeValues"][":pk"]["S"], kilobytes(sum(map(size, parsed["Items"])), 4))
@@ -122,28 +135,72 @@ def put_phones(service: Service, phones: int) -> None:
     assert service.put(f"{PATIENT}/contact-info", body).status == 200
 
 
+def say_all_that_can_be_said(service: Service, phones: int) -> None:
+    """Record of each phone what its owner, staff and carriers may say; its words and notes are history alone."""
+    if not phones:
+        return
+    number = "+15035550200"
+    said = {"phone_number": number, "line": "main", "note": "x" * 1_000}
+    assert service.put(f"{PATIENT}/sms-consent", said | {"status": "opted_out"}).status == 200
+    opted_in = {"status": "opted_in", "evidence": "signed_form"}
+    assert service.put(f"{PATIENT}/sms-consent", said | opted_in).status == 200
+    assert service.put(f"{PATIENT}/sms-consent", said | {"line": "billing", "status": "opted_out"}).status == 200
+    failed = [receipt("TEXT_UNREACHABLE", f"provider-{n}", destinationPhoneNumber=number) for n in range(2)]
+    assert service.record_receipts(*failed) == []
+    unread = [
+        reply("Please stop texting me. " * 60, str(uuid.UUID(int=n)), number=number, at=f"2126-11-24T18:00:{n:02}.000Z")
+        for n in range(10)
+    ]
+    assert service.record_replies(reply("STOP", number=number), *unread) == []
+    known = table.get(table.number_key("north", number))
+    assert known
+    for n in range(1, phones):
+        table.put(known | {"PK": table.number_pk("north", f"+150355502{n:02}")})
+
+
 class TestReads:
     @pytest.mark.parametrize("phones", [0, 1, 2, 5, 20])
     @pytest.mark.parametrize("consents", [False, True])
-    def test_a_facesheet_costs_one_unit_and_one_for_each_phone(
+    def test_a_facesheet_costs_one_unit_and_two_for_each_phone(
+        self, north: Service, phones: int, consents: bool
+    ) -> None:
+        """One for what is known of the phone, one to count who shares it."""
+        put_phones(north, phones)
+        say_all_that_can_be_said(north, phones if consents else 0)
+        with used() as units:
+            assert north.get(PATIENT).status == 200
+        assert units.of_patients(units.reads) == 1 + 2 * phones
+        assert sum(units.reads.values()) == 1 + 2 * phones
+        assert units.operations.count("Query") == phones
+        assert units.operations.count("BatchGetItem") == min(phones, 1)
+
+    @pytest.mark.parametrize("others", [102, 500])
+    def test_a_phone_that_any_number_of_patients_share_costs_the_facesheet_as_much_as_one_of_a_hundred(
+        self, north: Service, others: int
+    ) -> None:
+        put_phones(north, 1)
+        shared = {"PK": table.number_pk("north", "+15035550200"), "SK": "PATIENT#q-0000"}
+        for n in range(others):
+            table.put(shared | {"SK": f"PATIENT#q-{n:04}"})
+        with used() as units:
+            assert north.get(PATIENT).body["phones"][0]["shared_with"] == "100+"
+        # As many as are counted, the patient, and one more that says whether more follow.
+        counted = kilobytes(103 * size(table.encode_item(shared)), 4)
+        assert sum(units.reads.values()) == 1 + 1 + counted
+        assert units.operations.count("Query") == 1
+
+    @pytest.mark.parametrize("phones", [0, 1, 2, 20])
+    @pytest.mark.parametrize("consents", [False, True])
+    def test_an_automation_reads_one_unit_and_one_for_each_phone(
         self, north: Service, phones: int, consents: bool
     ) -> None:
         put_phones(north, phones)
-        for n in range(phones if consents else 0):
-            opt_out = {"phone_number": f"+150355502{n:02}", "line": "main", "status": "opted_out", "note": "x" * 1_000}
-            assert north.put(f"{PATIENT}/sms-consent", opt_out).status == 200
-        with used() as units:
-            assert north.get(PATIENT).status == 200
-        assert units.of_patients(units.reads) == 1 + phones
-        assert sum(units.reads.values()) == 1 + phones
-
-    @pytest.mark.parametrize("phones", [0, 1, 2, 20])
-    def test_an_automation_reads_one_unit_and_one_for_each_phone(self, north: Service, phones: int) -> None:
-        put_phones(north, phones)
+        say_all_that_can_be_said(north, phones if consents else 0)
         with used() as units:
             assert north.run_automations(trigger()) == []
         assert units.of_patients(units.reads) == 1 + phones
         assert sum(units.reads.values()) == 1 + phones + 2
+        assert "Query" not in units.operations
 
     def test_practice_and_automation_are_read_once_for_a_batch_and_people_once_each(self, north: Service) -> None:
         put_phones(north, 1)
@@ -152,16 +209,81 @@ class TestReads:
         assert units.of_patients(units.reads) == 2
         assert sum(units.reads.values()) == 4
 
-    def test_a_manual_message_and_an_evaluation_read_no_more_than_the_facesheet_does(self, north: Service) -> None:
+    @pytest.mark.parametrize("consents", [False, True])
+    def test_a_manual_message_and_an_evaluation_read_less_than_the_facesheet_does(
+        self, north: Service, consents: bool
+    ) -> None:
         put_phones(north, 1)
+        say_all_that_can_be_said(north, 1 if consents else 0)
         body = {"message": {"class": "automation", "channels": ["text"]}, "patient_id": "p-1"}
         with used() as units:
             assert north.post("north/routing/evaluate", body).status == 200
         assert units.of_patients(units.reads) == 2
+        assert sum(units.reads.values()) == 3
         with used() as units:
-            assert north.post(f"{PATIENT}/messages", MANUAL_TEXT, headers={"idempotency-key": "k"}).status == 202
+            answer = north.post(f"{PATIENT}/messages", MANUAL_TEXT, headers={"idempotency-key": "k"})
+        assert answer.status == (409 if consents else 202)
         # One more: whether the key was used before.
         assert units.of_patients(units.reads) == 3
+        assert sum(units.reads.values()) == 4
+
+    def test_the_report_of_opt_outs_reads_its_page_and_nothing_else(self, north: Service) -> None:
+        for n in range(30):
+            assert north.record_replies(reply("STOP", f"message-{n}", number=f"+150355512{n:02}")) == []
+            start = reply("START", f"more-{n}", number=f"+150355513{n:02}", line=BILLING)
+            assert north.record_replies(start) == []
+        with used() as units:
+            answer = north.get("north/reports/opt-outs?line=main&limit=5")
+        assert len(answer.body["items"]) == 5
+        numbers = {pk: count for pk, count in units.reads.items() if "#NUMBER#" in pk}
+        assert set(numbers.values()) == {1}
+        assert len(numbers) == 5
+        index = {pk: count for pk, count in units.reads.items() if pk.endswith("#OPTOUT#main")}
+        assert index == {"PRACTICE#north#OPTOUT#main": 0.5}
+        # And the practice.
+        assert sum(units.reads.values()) == 1 + 0.5 + 5
+        assert units.operations == ["GetItem", "Query", "BatchGetItem"]
+
+
+class TestConsent:
+    """What a reply costs, whoever has its number."""
+
+    @pytest.mark.parametrize("text", ["STOP", "START", "please stop texting me"])
+    def test_it_costs_the_same_whether_one_patient_has_the_number_or_five_hundred(
+        self, north: Service, text: str
+    ) -> None:
+        assert north.record_replies(reply("STOP", "message-0", number="+15035550199")) == []
+        put_phones(north, 2)
+        for n in range(499):
+            table.put({"PK": table.number_pk("north", "+15035550201"), "SK": f"PATIENT#q-{n:03}"})
+        costs = []
+        for number in ("+15035550200", "+15035550201"):
+            with used() as units:
+                assert north.record_replies(reply(text, number=number)) == []
+            assert units.operations.count("TransactWriteItems") == 1
+            reads, writes = sum(units.reads.values()), sum(units.writes.values())
+            costs.append((units.operations, reads, writes))
+        assert costs[0] == costs[1]
+
+    def test_an_opt_out_writes_state_history_index_and_that_the_reply_was_heard(self, north: Service) -> None:
+        assert north.record_replies(reply("STOP", "message-0", number="+15035550199")) == []
+        with used() as units:
+            assert north.record_replies(reply("STOP")) == []
+        assert units.reads == {"LINE#+15035559000": 1}
+        # Four items of under 1 KB in one transaction, the history's with an index.
+        assert units.writes == {table.number_pk("north", CELL): 2 + 2 * 2 + 2 + 2}
+        assert units.operations == ["BatchGetItem", "TransactWriteItems"]
+
+    def test_what_asks_for_nothing_costs_the_reading_of_its_line(self, north: Service) -> None:
+        with used() as units:
+            assert north.record_replies(reply("see you Monday"), reply("", "message-2")) == []
+        assert (units.reads, units.writes) == ({"LINE#+15035559000": 1}, {})
+
+    def test_a_receipt_that_says_nothing_new_costs_one_unit_and_the_reading_of_its_line(self, north: Service) -> None:
+        with used() as units:
+            assert north.record_receipts(receipt("TEXT_DELIVERED"), receipt("TEXT_SENT")) == []
+        assert units.reads == {"LINE#+15035559000": 1, table.number_pk("north", CELL): 1}
+        assert units.writes == {}
 
 
 class TestWrites:
@@ -193,14 +315,39 @@ class TestWrites:
         assert "TransactWriteItems" not in units.operations
 
 
-def test_no_route_and_no_event_scans_the_table(north: Service) -> None:
-    with used() as units:
-        for key, body in ACCEPTED.items():
-            north.request(key, body)
-        north.post("north/patients/search", {"patient_id": "p-1"})
-        north.post("north/patients/search", {"phone_number": CELL})
-        north.run_automations(trigger(), trigger("p-9"), "junk")
-        north.publish(north.new_stream_records())
+def test_no_route_and_no_event_scans_the_table(waiting: Service) -> None:
+    invoked: list[str] = []
+    invoke = waiting.runtime.invoke
+
+    def noted(name: str, event: dict[str, Any]) -> Any:
+        invoked.append(name)
+        return invoke(name, event)
+
+    with pytest.MonkeyPatch.context() as runtime, used() as units:
+        runtime.setattr(waiting.runtime, "invoke", noted)
+        assert waiting.post(f"{PATIENT}/messages", MANUAL_TEXT, headers={"idempotency-key": "key-1"}).status == 202
+        for key, body in EVERY_ROUTE.items():
+            assert waiting.request(key, body).status in (200, 202, 204), key
+        waiting.post("north/patients/search", {"patient_id": "p-1"})
+        waiting.post("north/patients/search", {"phone_number": CELL})
+        for path in ("reports/opt-outs?line=main&since=2026-01-01", "consent-reviews", "automations"):
+            assert waiting.get(f"north/{path}", headers={"accept": "text/csv"}).status == 200
+        assert waiting.put("north/automations/reminder", REMINDER).status == 200
+        assert waiting.import_csv(CSV_FILE, dry_run=True).status == 200
+        # A number that waits for the carrier is asked for again.
+        body = {"phones": [{"number": THROTTLES_TWICE}], "emails": []}
+        assert waiting.put("north/patients/p-2/contact-info", body).status == 200
+        waiting.run("LookUpNumberFunction", *waiting.waiting_lookups(), "junk")
+        waiting.run_automations(trigger(), trigger("p-9"), "junk")
+        said = ("STOP", "START", "please stop texting me", "HELP", "STOP")
+        for n, text in enumerate(said):
+            assert waiting.record_replies(reply(text, f"said-{n}"), reply(text, f"said-{n}"), "junk") == []
+        context = {"practice_id": "north", "patient_id": "p-1", "message_id": "manual:key-1"}
+        about = receipt("TEXT_INVALID", "provider-3", context=context, destinationPhoneNumber=None)
+        assert waiting.record_receipts(receipt("TEXT_UNREACHABLE"), receipt(), about, "junk") == []
+        waiting.runtime.invoke("WatchDueFunction", {})
+        waiting.publish(waiting.new_stream_records())
+    assert set(invoked) == {function.name for function in waiting.functions}
     assert set(units.operations) == {
         "BatchGetItem",
         "DeleteItem",

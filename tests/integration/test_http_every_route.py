@@ -10,7 +10,13 @@ from patient_contact import aws
 from tests.integration.service import (
     ACCEPTED,
     BUSY,
+    CELL,
+    CSV_FILE,
+    CSV_HEADER,
+    EVERY_ROUTE,
     FAILED,
+    IMPORT,
+    LANDLINE,
     OTHER_PRACTICE,
     TOO_LARGE,
     WITH_BODY,
@@ -21,10 +27,13 @@ from tests.integration.service import (
     fault,
     invalid,
     problem,
+    reply,
     throttled,
 )
 
 MAX_BODY = 256 * 1024
+MAX_CSV = 1024 * 1024
+CSV_TOO_LARGE = problem(413, "too-large", "Content Too Large", "A body has at most 1024 KB.")
 NOT_JSON = problem(400, "malformed", "Bad Request", "The body is not valid JSON.")
 NOT_UTF_8 = problem(400, "malformed", "Bad Request", "The body is not UTF-8.")
 NOT_BASE64 = problem(400, "malformed", "Bad Request", "The body is not valid base64.")
@@ -32,16 +41,24 @@ NO_OBJECT = invalid((["body"], "dict_type", "the body is a JSON object"))
 NOT_FOUND = Answer(404, {"message": "Not Found"}, {})
 ID = "1 to 128 of the characters A-Z a-z 0-9 . _ ~ - (a message id also :)"
 
-every_route = pytest.mark.parametrize("key", ACCEPTED)
+every_route = pytest.mark.parametrize("key", EVERY_ROUTE)
+every_json_route = pytest.mark.parametrize("key", ACCEPTED)
 every_body = pytest.mark.parametrize("key", WITH_BODY)
 
 
+@pytest.fixture
+def north(waiting: Service) -> Service:
+    """The service with the practice `north` and all that the routes are about: a reply to be read, too."""
+    return waiting
+
+
 def refused_id(name: str) -> Answer:
-    return invalid((["path", name], "string_pattern_mismatch", ID))
+    message = "the id of a review, as the list gives it" if name == "review_id" else ID
+    return invalid((["path", name], "string_pattern_mismatch", message))
 
 
 def test_these_are_all_the_routes_of_the_template(service: Service) -> None:
-    assert {route.key for route in service.routes} == ACCEPTED.keys()
+    assert {route.key for route in service.routes} == EVERY_ROUTE.keys()
 
 
 class TestToken:
@@ -50,7 +67,7 @@ class TestToken:
         before = north.items()
         for practice_id in ("north", "nowhere"):
             for practice_ids in (["south"], ["nort", "northern", "NORTH"], [""], []):
-                answer = north.request(key, ACCEPTED[key], practice_id=practice_id, practice_ids=practice_ids)
+                answer = north.request(key, EVERY_ROUTE[key], practice_id=practice_id, practice_ids=practice_ids)
                 assert answer == OTHER_PRACTICE
         assert north.items() == before
 
@@ -61,7 +78,7 @@ class TestToken:
         (route,) = (route for route in north.routes if route.key == key)
         (own,) = route.scopes or []
         others = {scope for each in north.routes for scope in each.scopes or []} - {own}
-        answer = north.request(key, ACCEPTED[key], scope=" ".join(sorted(others)))
+        answer = north.request(key, EVERY_ROUTE[key], scope=" ".join(sorted(others)))
         assert answer == Answer(403, {"message": "Forbidden"}, {})
 
     @pytest.mark.parametrize("claim", ["north", "south north", "[south north]", "[north]", "[north south]"])
@@ -81,14 +98,15 @@ class TestIds:
     @every_route
     def test_an_id_that_is_none_is_refused_and_never_a_key(self, north: Service, key: str) -> None:
         before = north.items()
-        for name in ("practice_id", "patient_id", "automation_id", "message_id"):
+        for name in ("practice_id", "patient_id", "automation_id", "message_id", "review_id"):
             if f"{{{name}}}" not in key:
                 continue
             for value in ("a#b", "a b", "é", "☎", "%", "a\n", "\x00", "x" * 401, "'", "<b>", "a:b#c", "a\\b"):
                 ids: dict[str, Any] = {name: value}
                 if name == "practice_id":
                     # A token cannot be for an id that is none; if it is, the id is refused all the same.
-                    event = north.request_event(key, body=json.dumps(ACCEPTED[key]))
+                    body = CSV_FILE if key == IMPORT else json.dumps(ACCEPTED[key])
+                    event = north.request_event(key, body=body)
                     event["pathParameters"]["practice_id"] = value
                     event["rawPath"] = event["rawPath"].replace("north", value)
                     answer = north.invoke_route(key, event)
@@ -96,6 +114,27 @@ class TestIds:
                 else:
                     assert north.request(key, ACCEPTED[key], **ids) == refused_id(name), value
         assert north.items() == before
+
+    @pytest.mark.parametrize(
+        "review_id",
+        [
+            "message-1",
+            "2026-12-10",
+            "2026-12-10~",
+            "~message-1",
+            "26-12-10~m",
+            "2026-12-10~" + "x" * 129,
+            "2026-12-10~a:b",
+        ],
+    )
+    def test_a_reviews_id_is_the_day_on_which_it_is_due_and_the_id_of_its_reply(
+        self, north: Service, review_id: str
+    ) -> None:
+        key = "POST /v1/practices/{practice_id}/consent-reviews/{review_id}"
+        assert north.request(key, ACCEPTED[key], review_id=review_id) == refused_id("review_id")
+        unknown = problem(404, "unknown-review", "Not Found", "There is no such review.")
+        for other in ("2026-12-09~message-1", "2026-12-10~message-2", "9999-99-99~" + "x" * 128):
+            assert north.request(key, ACCEPTED[key], review_id=other) == unknown
 
     @pytest.mark.parametrize("patient_id", ["x" * 129, "x" * 200, "a:b"])
     def test_a_patients_id_is_at_most_128_characters_without_a_colon(self, north: Service, patient_id: str) -> None:
@@ -199,7 +238,7 @@ class TestBodies:
             event = north.request_event(key, body=body, isBase64Encoded=True)
             assert north.invoke_route(key, event) == answer, body
 
-    @every_route
+    @every_json_route
     def test_a_body_over_256_kb_is_too_large_before_anything_else_is_looked_at(self, north: Service, key: str) -> None:
         long = b"{" + b" " * MAX_BODY
         for body in (long, b"\xff" * (MAX_BODY + 1), "é".encode() * (MAX_BODY // 2 + 1)):
@@ -216,6 +255,94 @@ class TestBodies:
             assert north.request(key, body, headers={"content-type": content_type}).status in (200, 202)
 
 
+def opted_out(*csv_lines: int) -> list[dict[str, object]]:
+    """What an import answers of CSV_FILE's row on these lines of a file."""
+    said = {"phone_number": LANDLINE, "line": "main", "from": "opted_in", "to": "opted_out"}
+    return [{"csv_line": csv_line, **said} for csv_line in csv_lines]
+
+
+class TestCsv:
+    """The import's body: CSV of at most 1 MB, and else held to what bodies of JSON are."""
+
+    IMPORTED = Answer(
+        200, {"dry_run": False, "rows": 1, "changes": opted_out(2), "skipped": [], "unchanged": 0, "refused": []}, {}
+    )
+
+    @pytest.mark.parametrize("content_type", ["text/csv", "text/csv; charset=utf-8", "text/plain", "application/json"])
+    def test_a_file_of_any_content_type_is_read_as_csv(self, north: Service, content_type: str) -> None:
+        answer = north.request(IMPORT, CSV_FILE.encode(), headers={"content-type": content_type})
+        assert answer == self.IMPORTED
+        assert answer.headers["cache-control"] == "no-store"
+
+    def test_one_of_a_type_that_the_gateway_takes_for_bytes_is_read_as_csv(self, north: Service) -> None:
+        headers = {"content-type": "application/octet-stream"}
+        assert north.request(IMPORT, CSV_FILE.encode(), headers=headers) == self.IMPORTED
+
+    @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+    def test_one_in_base64_is_decoded_with_or_without_the_mark_that_spreadsheets_begin_with(
+        self, north: Service, bom: bytes
+    ) -> None:
+        event = north.request_event(IMPORT, body=encoded(bom + CSV_FILE.encode()), isBase64Encoded=True)
+        assert north.invoke_route(IMPORT, event) == self.IMPORTED
+
+    def test_broken_base64_and_bytes_that_are_not_utf_8_are_malformed_and_nothing_is_written(
+        self, north: Service
+    ) -> None:
+        before = north.items()
+        for body, answer in (
+            ("e30", NOT_BASE64),
+            ("****", NOT_BASE64),
+            (CSV_FILE, NOT_BASE64),
+            (encoded(b"\xff"), NOT_UTF_8),
+            (encoded(CSV_FILE.encode("utf-16")), NOT_UTF_8),
+            (encoded(f"{CSV_FILE}é".encode("latin-1")), NOT_UTF_8),
+        ):
+            event = north.request_event(IMPORT, body=body, isBase64Encoded=True)
+            assert north.invoke_route(IMPORT, event) == answer, body
+        for data in (b"\xff\xfe", CSV_FILE.encode("utf-16"), f"{CSV_FILE}é".encode("cp1252")):
+            for content_type in ("text/csv", "application/octet-stream"):
+                assert north.request(IMPORT, data, headers={"content-type": content_type}) == NOT_UTF_8
+        assert north.items() == before
+
+    @pytest.mark.parametrize(
+        "body", [None, b"", b" ", b"{}", b'{"number": 1}', b"\x00", "\ufeff".encode(), b"[" * 10_000]
+    )
+    def test_what_has_no_header_is_refused_whole_and_nothing_is_written(
+        self, north: Service, body: bytes | None
+    ) -> None:
+        before = north.items()
+        message = f"the first line is a header with the columns {CSV_HEADER}, each once, separated by commas"
+        assert north.request(IMPORT, body) == invalid((["body"], "csv", message))
+        assert north.items() == before
+
+    def test_half_an_emoji_is_refused_with_its_row_and_not_an_error_of_ours(self, north: Service) -> None:
+        row = f"{CELL},main,opted_out,2025-11-20T17:02:11Z,"
+        event = north.request_event(IMPORT, body=f"{CSV_FILE}{row}\ud83d\n\ud83d,,,,\n")
+        answer = north.invoke_route(IMPORT, event)
+        refused = [
+            {"csv_line": 3, "column": "source", "message": "at most 200 printable characters"},
+            {"csv_line": 4, "column": "number", "message": "not a valid phone number"},
+        ]
+        assert answer == Answer(200, {**self.IMPORTED.body, "rows": 3, "refused": refused}, {})
+
+    def test_a_file_over_1_mb_is_too_large_before_anything_else_is_looked_at(self, north: Service) -> None:
+        before = north.items()
+        long = CSV_FILE.encode() + b"\n" * MAX_CSV
+        for body in (long, b"\xff" * (MAX_CSV + 1), "é".encode() * (MAX_CSV // 2 + 1), b" " * 9 * MAX_CSV):
+            for content_type in ("text/csv", "application/octet-stream"):
+                headers = {"content-type": content_type}
+                assert north.request(IMPORT, body, headers=headers) == CSV_TOO_LARGE
+                assert north.request(IMPORT, body, headers=headers, practice_ids=["south"]) == CSV_TOO_LARGE
+        assert north.request(IMPORT, long, query="?dry_run=true") == CSV_TOO_LARGE
+        assert north.items() == before
+
+    @pytest.mark.parametrize("content_type", ["text/csv", "application/octet-stream"])
+    @pytest.mark.parametrize("size", [MAX_BODY + 1, MAX_CSV])
+    def test_a_file_of_up_to_1_mb_is_read(self, north: Service, content_type: str, size: int) -> None:
+        body = CSV_FILE.encode() + b"\n" * (size - len(CSV_FILE))
+        assert north.request(IMPORT, body, headers={"content-type": content_type}) == self.IMPORTED
+
+
 class TestFaults:
     @every_route
     def test_a_table_that_throttles_is_503_with_retry_after_and_nothing_is_written(
@@ -225,7 +352,7 @@ class TestFaults:
         calls = ("GetItem", "Query", "PutItem", "DeleteItem", "TransactWriteItems", "BatchGetItem")
         # The call that the route makes first, and only that one: batch reads wait for seconds before they give up.
         with fault(aws.dynamodb(), "", lambda _: client_error("ThrottlingException")) as requests:
-            answer = north.request(key, ACCEPTED[key])
+            answer = north.request(key, EVERY_ROUTE[key])
         assert answer == BUSY
         assert answer.headers["retry-after"] == "1"
         assert len(requests) == 1, calls
@@ -251,19 +378,61 @@ class TestFaults:
             ("DeleteItem", "DELETE /v1/practices/{practice_id}/automations/{automation_id}"),
             ("TransactWriteItems", "PUT /v1/practices/{practice_id}/patients/{patient_id}/do-not-contact"),
             ("TransactWriteItems", "PUT /v1/practices/{practice_id}"),
+            ("Query", "GET /v1/practices/{practice_id}/patients/{patient_id}"),
+            ("TransactWriteItems", "PUT /v1/practices/{practice_id}/patients/{patient_id}/sms-consent"),
+            ("GetItem", "POST /v1/practices/{practice_id}/numbers/search"),
+            ("Query", "POST /v1/practices/{practice_id}/numbers/search"),
+            ("Query", "GET /v1/practices/{practice_id}/reports/opt-outs"),
+            ("Query", "GET /v1/practices/{practice_id}/consent-reviews"),
+            ("GetItem", "POST /v1/practices/{practice_id}/consent-reviews/{review_id}"),
+            ("TransactWriteItems", "POST /v1/practices/{practice_id}/consent-reviews/{review_id}"),
+            ("TransactWriteItems", IMPORT),
         ],
     )
     def test_each_way_of_being_busy_on_each_kind_of_call_is_503(
         self, north: Service, operation: str, key: str, code: str
     ) -> None:
         with fault(aws.dynamodb(), operation, lambda _: client_error(code)):
-            assert north.request(key, {**(ACCEPTED[key] or {})} if ACCEPTED[key] else None) == BUSY
+            assert north.request(key, EVERY_ROUTE[key]) == BUSY
 
     @pytest.mark.usefixtures("time_flies")
-    def test_numbers_that_stay_unread_are_503_and_never_taken_for_none(self, north: Service) -> None:
-        key = "GET /v1/practices/{practice_id}/patients/{patient_id}"
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "GET /v1/practices/{practice_id}/patients/{patient_id}",
+            "POST /v1/practices/{practice_id}/patients/{patient_id}/messages",
+            "POST /v1/practices/{practice_id}/routing/evaluate",
+            "PUT /v1/practices/{practice_id}/patients/{patient_id}/contact-info",
+            "PUT /v1/practices/{practice_id}/patients/{patient_id}/sms-consent",
+            "POST /v1/practices/{practice_id}/numbers/search",
+            "GET /v1/practices/{practice_id}/consent-reviews",
+            "GET /v1/practices/{practice_id}/reports/opt-outs",
+            IMPORT,
+        ],
+    )
+    def test_numbers_that_stay_unread_are_503_and_never_taken_for_none(self, north: Service, key: str) -> None:
+        assert north.record_replies(reply("STOP", "message-2")) == []
+        before = north.items()
         with throttled("BatchGetItem"):
-            assert north.request(key) == BUSY
+            answer = north.request(key, EVERY_ROUTE[key])
+        assert answer == BUSY
+        assert answer.headers["retry-after"] == "1"
+        assert north.items() == before
+
+    def test_an_import_that_is_throttled_after_some_rows_can_be_sent_again(self, north: Service) -> None:
+        rows = "".join(f"+150355513{n:02},main,opted_out,2025-11-20T17:02:11Z,old\n" for n in range(40))
+        body = f"{CSV_HEADER}\n{rows}".encode()
+
+        def busy(request: dict[str, Any]) -> Any:
+            return client_error("ThrottlingException") if "+15035551339" in json.dumps(request) else None
+
+        with fault(aws.dynamodb(), "TransactWriteItems", busy):
+            assert north.request(IMPORT, body) == BUSY
+        opted_out = {item["PK"]["S"] for item in north.items() if item["SK"]["S"] == "OPTOUT#main"}
+        assert len(opted_out) == 33
+        again = north.request(IMPORT, body).body
+        assert (len(again["changes"]), again["unchanged"]) == (7, 33)
+        assert sum(item["SK"]["S"].startswith("CONSENT#main#") for item in north.items()) == 40
 
     def test_a_throttled_transaction_is_503(self, north: Service) -> None:
         response, parsed = client_error("TransactionCanceledException")
@@ -289,7 +458,7 @@ class TestFaults:
     @every_route
     def test_what_nobody_expects_is_500_without_a_word_of_what_it_was(self, north: Service, key: str) -> None:
         with fault(aws.dynamodb(), "", lambda _: client_error("AccessDeniedException")):
-            assert north.request(key, ACCEPTED[key]) == FAILED
+            assert north.request(key, EVERY_ROUTE[key]) == FAILED
 
 
 def test_a_token_that_names_nobody_is_refused(north: Service) -> None:

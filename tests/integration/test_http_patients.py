@@ -1,5 +1,6 @@
 """Patients over HTTP: contact info, the facesheet, preferences, consent, history and search."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.integration.service import (
     CONTACT_INFO,
     CURSOR,
     LANDLINE,
+    MANUAL_TEXT,
     PRACTICE,
     STALE,
     TIME,
@@ -19,16 +21,23 @@ from tests.integration.service import (
     Service,
     fault,
     invalid,
+    problem,
+    receipt,
+    reply,
 )
 
-PHONES = [
-    {"number": CELL, "line_type": "text_enabled", "status": "valid", "display": "TEXT"},
-    {"number": LANDLINE, "line_type": "landline", "status": "valid", "display": "CALL"},
-]
-ON_FILE = {
-    "phones": [{name: value for name, value in phone.items() if name != "display"} for phone in PHONES],
+# What the facesheet says of each phone beside what is on file, where nothing else is known of it.
+ALONE = {"suspect": False, "shared_with": 0}
+ON_FILE: dict[str, Any] = {
+    "phones": [
+        {"number": CELL, "line_type": "text_enabled", "status": "valid"},
+        {"number": LANDLINE, "line_type": "landline", "status": "valid"},
+    ],
     "emails": [{"address": "pat@example.org", "status": "valid"}],
 }
+PHONES: list[dict[str, Any]] = [
+    {**phone, **ALONE, "display": display} for phone, display in zip(ON_FILE["phones"], ("TEXT", "CALL"), strict=True)
+]
 FACESHEET: dict[str, Any] = {
     "practice_id": "north",
     "patient_id": "p-1",
@@ -59,7 +68,8 @@ def consent(number: str, line: str = "main") -> dict[str, object]:
 class TestContactInfo:
     def test_a_new_patient_is_answered_with_the_facesheet_at_version_1(self, north: Service) -> None:
         answer = north.put("north/patients/p-2/contact-info", CONTACT_INFO)
-        assert answer == Answer(200, FACESHEET | {"patient_id": "p-2"}, {})
+        phones = [{**phone, "shared_with": 1} for phone in PHONES]
+        assert answer == Answer(200, FACESHEET | {"patient_id": "p-2", "phones": phones}, {})
         assert answer.headers["etag"] == '"1"'
 
     def test_the_same_contact_info_again_changes_nothing(self, north: Service) -> None:
@@ -73,11 +83,13 @@ class TestContactInfo:
         assert north.put(PREFERRED, {"phone_number": CELL}).status == 200
         assert north.put(SILENCE, {"enabled": True}).status == 200
         answer = north.put(CONTACT, {"phones": [{"number": CELL}], "emails": []})
+        assert north.carriers.lookups == {CELL: 1}
         expected = FACESHEET | {
             "version": 4,
-            "phones": [{"number": CELL, "line_type": "unknown", "status": "valid", "display": "CALL"}],
+            # Looked up, since registration does not say it any more.
+            "phones": [PHONES[0]],
             "emails": [],
-            "preferred_contact": {"number": CELL, "display": "CALL", "on_file": True},
+            "preferred_contact": PREFERRED_CELL,
             "do_not_contact": True,
         }
         assert answer == Answer(200, expected, {})
@@ -94,14 +106,15 @@ class TestContactInfo:
             CONTACT, {"phones": [{"number": number} for number in junk], "emails": [{"address": "none"}]}
         )
         assert answer.body["phones"] == [
-            {"number": number, "line_type": "unknown", "status": "invalid", "display": "CALL"} for number in junk
+            {"number": number, "line_type": "unknown", "status": "invalid", **ALONE, "display": "CALL"}
+            for number in junk
         ]
         assert answer.body["emails"] == [{"address": "none", "status": "invalid"}]
 
     def test_junk_keeps_the_line_type_that_was_given_and_cannot_be_valid(self, north: Service) -> None:
         phone = {"number": "555 CALL ME", "line_type": "text_enabled", "status": "valid"}
         answer = north.put(CONTACT, {"phones": [phone], "emails": []})
-        assert answer.body["phones"] == [{**phone, "status": "invalid", "display": "TEXT"}]
+        assert answer.body["phones"] == [{**phone, **ALONE, "status": "invalid", "display": "TEXT"}]
 
     def test_numbers_are_normalised_and_duplicates_merged(self, north: Service) -> None:
         phones = [
@@ -114,8 +127,8 @@ class TestContactInfo:
         emails = [{"address": "Pat@EXAMPLE.org"}, {"address": "Pat@example.org", "status": "invalid"}]
         answer = north.put(CONTACT, {"phones": phones, "emails": emails})
         assert answer.body["phones"] == [
-            {"number": LANDLINE, "line_type": "text_enabled", "status": "valid", "display": "TEXT"},
-            {"number": CELL, "line_type": "text_enabled", "status": "invalid", "display": "TEXT"},
+            {"number": LANDLINE, "line_type": "text_enabled", "status": "valid", **ALONE, "display": "TEXT"},
+            {"number": CELL, "line_type": "text_enabled", "status": "invalid", **ALONE, "display": "TEXT"},
         ]
         assert answer.body["emails"] == [{"address": "Pat@example.org", "status": "invalid"}]
 
@@ -216,6 +229,36 @@ class TestFacesheet:
         assert answer == Answer(200, FACESHEET, {})
         assert answer.headers["etag"] == '"1"'
         assert answer.headers["cache-control"] == "no-store"
+
+    def test_it_says_how_many_others_have_each_phone_and_not_how_many_have_phones_like_it(self, north: Service) -> None:
+        both = {"phones": [{"number": CELL, "line_type": "landline"}, {"number": "555 CALL ME"}], "emails": []}
+        for patient_id in ("p-2", "p-3"):
+            assert north.put(f"north/patients/{patient_id}/contact-info", both).status == 200
+        assert north.put("north/patients/p-4/contact-info", ON_FILE).status == 200
+        phones = [{**PHONES[0], "shared_with": 3}, {**PHONES[1], "shared_with": 1}]
+        assert north.get(PATIENT) == Answer(200, FACESHEET | {"phones": phones}, {})
+        assert [phone["shared_with"] for phone in north.get("north/patients/p-2").body["phones"]] == [3, 0]
+        assert north.put("north/patients/p-4/contact-info", {"phones": [], "emails": []}).status == 200
+        assert [phone["shared_with"] for phone in north.get(PATIENT).body["phones"]] == [2, 0]
+
+    @pytest.mark.parametrize(("others", "shown"), [(1, 1), (99, 99), (100, 100), (101, "100+"), (500, "100+")])
+    @pytest.mark.parametrize("prefix", ["a", "z"])
+    def test_others_are_counted_to_a_hundred(self, north: Service, others: int, shown: int | str, prefix: str) -> None:
+        for n in range(others):
+            table.put({"PK": table.number_pk("north", CELL), "SK": f"PATIENT#{prefix}-{n:03}"})
+        phones = [{**PHONES[0], "shared_with": shown}, PHONES[1]]
+        assert north.get(PATIENT) == Answer(200, FACESHEET | {"phones": phones}, {})
+
+    def test_a_phone_that_has_failed_lately_is_suspect_for_all_who_share_it(self, north: Service) -> None:
+        assert north.put("north/patients/p-2/contact-info", CONTACT_INFO).status == 200
+        assert north.record_receipts(receipt("TEXT_UNREACHABLE")) == []
+        phones = [
+            {**PHONES[0], "suspect": True, "shared_with": 1},
+            {**PHONES[1], "shared_with": 1},
+        ]
+        for patient_id in ("p-1", "p-2"):
+            sheet = FACESHEET | {"patient_id": patient_id, "phones": phones}
+            assert north.get(f"north/patients/{patient_id}") == Answer(200, sheet, {})
 
     def test_an_unknown_patient_is_not_found(self, north: Service) -> None:
         assert north.get("north/patients/p-2") == UNKNOWN_PATIENT
@@ -342,7 +385,22 @@ class TestSmsConsent:
         [
             ({"phone_number": "+15035550199"}, (["body", "phone_number"], "not_on_file", NOT_ON_FILE.body["detail"])),
             ({"line": "unknown"}, (["body", "line"], "unknown_line", "the practice has no such line")),
-            ({"status": "opted_in"}, (["body", "status"], "literal_error", "Input should be 'opted_out'")),
+            (
+                {"status": "under_review"},
+                (["body", "status"], "literal_error", "Input should be 'opted_out' or 'opted_in'"),
+            ),
+            (
+                {"status": "opted_in"},
+                (["body", "evidence"], "missing", "opting in for a patient needs evidence of their wish"),
+            ),
+            (
+                {"status": "opted_in", "evidence": "she said so"},
+                (
+                    ["body", "evidence"],
+                    "literal_error",
+                    "Input should be 'signed_form', 'recorded_call' or 'portal'",
+                ),
+            ),
             ({"source": "keyword"}, (["body", "source"], "extra_forbidden", "Extra inputs are not permitted")),
         ],
     )
@@ -352,6 +410,41 @@ class TestSmsConsent:
         before = north.items()
         assert north.put(CONSENT, OPT_OUT | change) == invalid(error)
         assert north.items() == before
+
+    @pytest.mark.parametrize("evidence", ["signed_form", "recorded_call", "portal"])
+    def test_an_opt_in_by_staff_with_evidence_ends_an_opt_out_by_staff(self, north: Service, evidence: str) -> None:
+        assert north.put(CONSENT, OPT_OUT).status == 200
+        opt_in = OPT_OUT | {"status": "opted_in", "evidence": evidence, "note": "form in the file"}
+        opted_in = {"status": "Opted In", "numbers": [consent(CELL) | {"status": "opted_in"}]}
+        answer = north.put(CONSENT, opt_in, sub="staff-8")
+        assert answer == Answer(200, FACESHEET | {"sms_consent": opted_in}, {})
+        assert answer.headers["etag"] == '"1"'
+        assert north.get(PATIENT) == answer
+
+    def test_an_opt_out_by_the_patients_own_keyword_only_the_patient_can_undo(self, north: Service) -> None:
+        assert north.record_replies(reply("STOP")) == []
+        # Not even when staff have recorded the same since.
+        assert north.put(CONSENT, OPT_OUT).status == 200
+        before = north.items()
+        message = "the patient opted out by replying; only they can opt in again, by replying START"
+        assert north.put(CONSENT, OPT_OUT | {"status": "opted_in", "evidence": "signed_form"}) == invalid(
+            (["body", "status"], "opted_out_by_the_patient", message)
+        )
+        assert north.items() == before
+
+    def test_an_opt_in_by_staff_waits_for_a_reply_that_may_be_an_opt_out_to_be_read(self, north: Service) -> None:
+        assert north.record_replies(reply("please stop texting me")) == []
+        before = north.items()
+        answer = north.put(CONSENT, OPT_OUT | {"status": "opted_in", "evidence": "portal"})
+        assert answer == problem(
+            409, "review-open", "Conflict", "A reply that may be an opt-out waits to be read: close its review first."
+        )
+        assert north.items() == before
+        under_review = {"status": "under_review", "source": "keyword"}
+        assert north.get(PATIENT).body["sms_consent"] == {
+            "status": "Opted In",
+            "numbers": [consent(CELL) | under_review],
+        }
 
     def test_what_is_on_file_and_no_number_gets_no_texts_anyway(self, north: Service) -> None:
         assert north.put(CONTACT, {"phones": [{"number": "555 CALL ME"}], "emails": []}).status == 200
@@ -436,8 +529,26 @@ def change_often(service: Service, times: int) -> None:
         assert service.put(SILENCE, {"enabled": n % 2 == 0}).status == 200
 
 
+# All lists that are read page by page, and what tells an item of each from those of the others.
+LISTS = {
+    "patients/p-1/changes": "version",
+    "patients/p-1/decisions": "message_id",
+    "automations": "automation_id",
+    "consent-reviews": "review_id",
+    "reports/opt-outs": "actor",
+    "numbers/search": "in_force",
+}
+
+
+def ask_for_page(service: Service, path: str, query: str) -> Answer:
+    """Ask for a page of a list; that of a number's history is asked for by its number, which is in no URL."""
+    if path == "numbers/search":
+        return service.post(f"north/{path}?{query}", {"phone_number": CELL})
+    return service.get(f"north/{path}?{query}")
+
+
 class TestPages:
-    """Of changes; those of decisions and automations are in the tests of those."""
+    """Of changes; those of the other lists are in the tests of those."""
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 100])
     def test_pages_of_any_size_give_the_whole_list_once(self, north: Service, limit: int) -> None:
@@ -480,7 +591,7 @@ class TestPages:
             starts = [request.get("ExclusiveStartKey", {}) for request in requests]
             assert {"S": ""} not in [value for start in starts for value in start.values()]
 
-    @pytest.mark.parametrize("path", ["patients/p-1/changes", "patients/p-1/decisions", "automations"])
+    @pytest.mark.parametrize("path", LISTS)
     @pytest.mark.parametrize(
         ("query", "error"),
         [
@@ -511,24 +622,36 @@ class TestPages:
     def test_a_limit_or_cursor_that_is_none_is_refused(
         self, north: Service, path: str, query: str, error: tuple[list[str | int], str, str]
     ) -> None:
-        assert north.get(f"north/{path}?{query}") == invalid(error)
+        assert ask_for_page(north, path, query) == invalid(error)
 
-    @pytest.mark.parametrize("path", ["patients/p-1/changes", "patients/p-1/decisions", "automations"])
+    @pytest.mark.parametrize("path", LISTS)
     @pytest.mark.parametrize(
-        "cursor",
-        ["IHg", "eCA", "MDAwMDAwMDAwMQ", "MjAyNi0wMS0wMVQwMDowMDowMC4wMDAwMDBaIG1hbnVhbDpr", "cmVtaW5kZXI", "Og"],
-        ids=["leading space", "trailing space", "of changes", "of decisions", "of automations", "colon"],
+        "place",
+        [
+            " x",
+            "x ",
+            ":",
+            "0000000001",
+            "2026-01-01T00:00:00.000000Z manual:k",
+            "reminder",
+            "2026-12-10~message-1",
+            "main 2026-11-24T18:00:00.000000Z#message-1",
+            "main ",
+            "nowhere ",
+            "2026-11-24T18:00:00.000000Z main#2026-11-24T18:00:00.000000Z#message-1",
+        ],
     )
     def test_a_cursor_of_another_list_is_refused_or_a_place_in_this_one(
-        self, north: Service, path: str, cursor: str
+        self, waiting: Service, path: str, place: str
     ) -> None:
-        answer = north.get(f"north/{path}?cursor={cursor}")
+        assert waiting.put(CONSENT, OPT_OUT | {"phone_number": LANDLINE}).status == 200
+        assert waiting.post(f"{PATIENT}/messages", MANUAL_TEXT, headers={"idempotency-key": "k"}).status == 202
+        cursor = base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+        answer = ask_for_page(waiting, path, f"cursor={cursor}")
         refused = invalid((["query", "cursor"], "cursor", "not a cursor that this list has given"))
         assert answer.status == 200 or answer == refused
-        for item in answer.body.get("items", []):
-            assert {"version", "message_id", "automation_id"} & item.keys() == {
-                {"changes": "version", "decisions": "message_id", "automations": "automation_id"}[path.split("/")[-1]]
-            }
+        for item in answer.body.get("items", answer.body.get("history", [])):
+            assert set(LISTS.values()) & item.keys() == {LISTS[path]}
 
 
 class TestSearch:

@@ -6,17 +6,24 @@ from typing import Any
 import pytest
 
 from tests.integration.service import (
-    ACCEPTED,
     CELL,
+    CSV_HEADER,
+    EVERY_ROUTE,
+    IMPORT,
     LANDLINE,
     PRACTICE,
     REMINDER,
+    WAITING,
     Answer,
     Service,
+    receipt,
+    reply,
     trigger,
 )
+from tests.local import sms
 
-# Both practices have the patient p-1, the automation reminder, the message ids and a phone; all else tells whose.
+# Both practices have the patient p-1, the automation reminder, the message ids, an id of a review and phones; all else
+# tells whose.
 THEIRS = "southern"
 SOUTH = PRACTICE | {
     "name": f"{THEIRS} Clinic",
@@ -27,12 +34,29 @@ SOUTH = PRACTICE | {
 }
 
 
+# The numbers of each practice's lines.
+MAIN = {"north": "+15035559000", "south": "+15035559500"}
+SECOND = {"north": "+15035559001", "south": "+15035559501"}
+# What patients of both practices have said of these numbers.
+SHARED = (CELL, "+15035550130", "+15035550131")
+
+
 def marked(practice_id: str, patient_id: str, mark: str) -> dict[str, Any]:
     """Contact info that says whose it is."""
     return {
         "phones": [{"number": CELL, "line_type": "text_enabled"}, {"number": f"call {mark}"}],
         "emails": [{"address": f"{practice_id}.{patient_id}.{mark}@example.org"}],
     }
+
+
+def import_rows(service: Service, practice_id: str, rows: str) -> dict[str, Any]:
+    """Import a file with these rows, and give the answer."""
+    data, headers = f"{CSV_HEADER}\n{rows}".encode(), {"content-type": "text/csv"}
+    path = f"{practice_id}/imports/consent"
+    answer = service.post(path, data, headers=headers, practice_ids=[practice_id])
+    assert answer.status == 200
+    body: dict[str, Any] = answer.body
+    return body
 
 
 def fill(service: Service, practice_id: str, practice: dict[str, Any], mark: str) -> None:
@@ -54,6 +78,15 @@ def fill(service: Service, practice_id: str, practice: dict[str, Any], mark: str
     assert (
         service.run_automations(trigger(practice_id=practice_id), trigger(f"p-{mark}", practice_id=practice_id)) == []
     )
+    # The same review id in both, and one that only this practice has; opt-outs by reply and by import.
+    main, second, at = MAIN[practice_id], SECOND[practice_id], WAITING["Timestamp"]
+    words = f"please stop texting me, {mark}"
+    assert service.record_replies(reply(words, at=at, line=second), reply(words, mark, at=at, line=second)) == []
+    assert service.record_replies(reply("STOP", f"stop-{mark}", number=SHARED[1], line=main)) == []
+    rows = f"{SHARED[2]},main,opted_out,2025-11-20T17:02:11Z,{mark}\nnobody,main,opted_out,2025-11-20,{mark}"
+    imported = import_rows(service, practice_id, rows)
+    assert (len(imported["changes"]), len(imported["refused"])) == (1, 1)
+    assert service.record_receipts(receipt("TEXT_UNREACHABLE", f"lost-{mark}", originationPhoneNumber=main)) == []
 
 
 @pytest.fixture(scope="module")
@@ -86,34 +119,39 @@ def of(practice_id: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("key", ACCEPTED)
+@pytest.mark.parametrize("key", EVERY_ROUTE)
 def test_no_route_answers_or_touches_anything_of_the_other_practice(both: Service, key: str) -> None:
     before = both.items()
-    body = ACCEPTED[key]
+    body = EVERY_ROUTE[key]
     if key.endswith("/sms-consent"):
         body = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+    if key == IMPORT:
+        rows = "".join(f"{number},main,opted_out,2025-11-21T17:02:11Z,keyword\n" for number in SHARED)
+        body = f"{CSV_HEADER}\n{rows}".encode()
     answer = both.request(key, body, headers={"idempotency-key": "key-2"})
     assert answer.status in (200, 202, 204)
     shown = json.dumps([answer.body, dict(answer.headers)])
     assert THEIRS not in shown
     assert "south" not in shown
+    assert not any(line in shown for line in (MAIN["south"], SECOND["south"]))
     assert of("south", both.items()) == of("south", before)
 
 
+ONLY_THEIRS = {"patient_id": f"p-{THEIRS}", "automation_id": THEIRS, "review_id": f"2026-12-10~{THEIRS}"}
 # All but those that make what is not there.
 ABOUT_SOMETHING = [
     key
-    for key in ACCEPTED
-    if ("{patient_id}" in key or "{automation_id}" in key)
+    for key in EVERY_ROUTE
+    if any(f"{{{name}}}" in key for name in ONLY_THEIRS)
     and not (key.startswith("PUT") and key.endswith(("{automation_id}", "contact-info")))
 ]
 
 
 @pytest.mark.parametrize("key", ABOUT_SOMETHING)
 def test_what_only_the_other_practice_has_is_unknown(both: Service, key: str) -> None:
-    ids = {"patient_id": f"p-{THEIRS}"} if "{patient_id}" in key else {"automation_id": THEIRS}
+    (name, *_) = (name for name in ONLY_THEIRS if f"{{{name}}}" in key)
     before = both.items()
-    answer = both.request(key, ACCEPTED[key], **ids)
+    answer = both.request(key, EVERY_ROUTE[key], **{name: ONLY_THEIRS[name]})
     assert answer.status == 404
     assert both.items() == before
 
@@ -143,10 +181,146 @@ def test_a_phone_that_both_practices_know_finds_ones_own_patients_only(both: Ser
 
 
 def test_an_opt_out_at_one_practice_is_none_at_the_other(both: Service) -> None:
-    assert both.get("north/patients/p-1").body["sms_consent"] == {"status": "Opted In", "numbers": []}
+    own = {"phone_number": CELL, "line": "billing", "status": "under_review"}
+    shown = both.get("north/patients/p-1").body["sms_consent"]
+    assert shown["status"] == "Opted In"
+    assert [{name: said[name] for name in own} for said in shown["numbers"]] == [own]
     message = {"class": "automation", "channels": ["text"]}
     answer = both.post("north/routing/evaluate", {"message": message, "patient_id": "p-1"})
-    assert (answer.body["outcome"], answer.body["facts"]["sms_consent"]) == ("deliver", [])
+    assert (answer.body["outcome"], answer.body["facts"]["sms_consent"]) == ("deliver", [own])
+
+
+def everything_of(service: Service, practice_id: str) -> list[Any]:
+    """All that a practice is told of its patients' consent and numbers."""
+    own = {"practice_ids": [practice_id]}
+    messages = [
+        {"class": "automation", "channels": ["text", "call"]},
+        {"class": "manual", "channels": ["text"]},
+        {"class": "broadcast", "channels": ["text"], "line": "main"},
+    ]
+    return [
+        service.get(f"{practice_id}/patients/p-1", **own).body,
+        *(service.post(f"{practice_id}/numbers/search", {"phone_number": number}, **own).body for number in SHARED),
+        service.get(f"{practice_id}/reports/opt-outs", **own).body,
+        service.get(f"{practice_id}/reports/opt-outs", headers={"accept": "text/csv"}, **own).body,
+        service.get(f"{practice_id}/consent-reviews", **own).body,
+        service.post(f"{practice_id}/routing/evaluate", {"messages": messages, "patient_id": "p-1"}, **own).body,
+        of(practice_id, service.items()),
+    ]
+
+
+def opt_out_by_staff(service: Service) -> None:
+    body = {"phone_number": CELL, "line": "main", "status": "opted_out", "note": f"note {THEIRS}"}
+    assert service.put("south/patients/p-1/sms-consent", body, practice_ids=["south"]).status == 200
+
+
+def opt_out_by_import(service: Service) -> None:
+    rows = "".join(f"{number},main,opted_out,2025-11-21T17:02:11Z,keyword\n" for number in SHARED)
+    assert import_rows(service, "south", rows)["refused"] == []
+
+
+def close_review(service: Service) -> None:
+    for review_id in ("2026-12-10~message-1", f"2026-12-10~{THEIRS}"):
+        path = f"south/consent-reviews/{review_id}"
+        assert service.post(path, {"outcome": "opted_out"}, practice_ids=["south"]).status == 200
+
+
+def send_context(service: Service) -> None:
+    """A receipt that says by its context whose it is; the number is the decision's own."""
+    context = {"practice_id": "south", "patient_id": "p-1", "message_id": "manual:key-1"}
+    detail: dict[str, Any] = {"context": context, "originationPhoneNumber": None, "destinationPhoneNumber": None}
+    assert service.record_receipts(receipt("TEXT_INVALID", **detail)) == []
+
+
+def register(service: Service) -> None:
+    """Registration sends the phones without a line type, so that they are looked up."""
+    body = {"phones": [{"number": number} for number in (*SHARED, sms.LANDLINE)], "emails": []}
+    assert service.put("south/patients/p-1/contact-info", body, practice_ids=["south"]).status == 200
+
+
+def reply_to(number: str, text: str, message_id: str = "message-9") -> Any:
+    """Let a patient write to a line of the south; the same message id is in use in the north."""
+    return lambda service: service.record_replies(
+        reply(text, message_id, number=number, line=MAIN["south"], at="2026-11-26T18:00:00.000Z")
+    )
+
+
+SAID_IN_THE_SOUTH: dict[str, Any] = {
+    "STOP": reply_to(CELL, "STOP"),
+    "STOP under an id of the north": reply_to(CELL, "STOP", "stop-northern"),
+    "START": reply_to(SHARED[1], "START"),
+    "own words": reply_to(CELL, f"no more messages, {THEIRS}"),
+    "own words under an id of the north": reply_to(SHARED[2], "no more messages", "message-1"),
+    "an opt-out by staff": opt_out_by_staff,
+    "an import": opt_out_by_import,
+    "a review": close_review,
+    "a receipt": lambda service: service.record_receipts(receipt("TEXT_INVALID", originationPhoneNumber=MAIN["south"])),
+    "a receipt with a context": send_context,
+    "registration": register,
+}
+
+
+@pytest.mark.parametrize("what", SAID_IN_THE_SOUTH)
+def test_what_is_said_at_one_practice_of_a_phone_that_both_know_never_shows_or_counts_at_the_other(
+    both: Service, what: str
+) -> None:
+    north, south = everything_of(both, "north"), everything_of(both, "south")
+    SAID_IN_THE_SOUTH[what](both)
+    assert everything_of(both, "south") != south
+    assert everything_of(both, "north") == north
+    assert THEIRS not in json.dumps(north)
+
+
+def test_one_batch_of_replies_counts_at_each_practice_by_the_line_that_was_written_to(both: Service) -> None:
+    batch = [
+        reply("STOP", "batch-1", line=MAIN["south"]),
+        reply("START", "batch-2", number=SHARED[1], line=MAIN["north"], at="2026-11-26T18:00:00.000Z"),
+        reply("STOP", "batch-3", line="+15035559999"),
+    ]
+    assert both.record_replies(*batch) == []
+    assert [reason for reason, _ in both.dead_letters("REPLIES")] == ["unknown line"]
+    reported = {
+        practice_id: [
+            (each["phone_number"], each["line"])
+            for each in both.get(f"{practice_id}/reports/opt-outs", practice_ids=[practice_id]).body["items"]
+        ]
+        for practice_id in ("north", "south")
+    }
+    assert reported == {
+        "north": [(SHARED[2], "main")],
+        "south": [(SHARED[2], "main"), (SHARED[1], "main"), (CELL, "main")],
+    }
+
+
+def test_a_review_that_both_practices_have_by_the_same_id_is_closed_in_one(both: Service) -> None:
+    path = "north/consent-reviews/2026-12-10~message-1"
+    assert both.post(path, {"outcome": "not_a_request"}).status == 200
+    for practice_id, ids in (("north", ["northern"]), ("south", ["message-1", THEIRS])):
+        answer = both.get(f"{practice_id}/consent-reviews", practice_ids=[practice_id])
+        assert [review["review_id"] for review in answer.body["items"]] == [f"2026-12-10~{id_}" for id_ in ids]
+        mark = "northern" if practice_id == "north" else THEIRS
+        assert {tuple(review["patients"]) for review in answer.body["items"]} == {("p-1", f"p-{mark}")}
+
+
+def test_those_who_share_a_phone_are_counted_within_the_practice(both: Service) -> None:
+    phones = {"phones": [{"number": CELL, "line_type": "text_enabled"}], "emails": []}
+    for n in range(3):
+        assert both.put(f"south/patients/q-{n}/contact-info", phones, practice_ids=["south"]).status == 200
+    counted = {
+        practice_id: both.get(f"{practice_id}/patients/p-1", practice_ids=[practice_id]).body["phones"][0]
+        for practice_id in ("north", "south")
+    }
+    assert (counted["north"]["shared_with"], counted["south"]["shared_with"]) == (1, 4)
+
+
+@pytest.mark.parametrize("body", ["junk", "rows"])
+def test_a_file_for_the_other_practice_is_forbidden_whatever_is_in_it(both: Service, body: str) -> None:
+    before = both.items()
+    text = f"{CSV_HEADER}\n{CELL},main,opted_out,2025-11-20T17:02:11Z,keyword" if body == "rows" else body
+    for dry_run in (False, True):
+        answer = both.import_csv(text, dry_run=dry_run, practice_ids=["south"])
+        assert (answer.status, answer.body["type"]) == (403, "urn:patient-contact:problem:other-practice")
+    assert both.items() == before
 
 
 @pytest.mark.parametrize(
@@ -156,16 +330,20 @@ def test_an_opt_out_at_one_practice_is_none_at_the_other(both: Service) -> None:
         ("patients/p-1/changes", None),
         ("patients/p-1/decisions", None),
         ("patients/search", {"phone_number": CELL}),
+        ("numbers/search", {"phone_number": CELL}),
+        ("reports/opt-outs", None),
+        ("consent-reviews", None),
     ],
 )
 def test_a_cursor_of_the_other_practice_shows_nothing_of_it(both: Service, path: str, body: object) -> None:
     method = "GET" if body is None else "POST"
     theirs = both.call(method, f"south/{path}?limit=1", body, practice_ids=["south"])
     assert theirs.body["next"]
+    listed = "history" if path == "numbers/search" else "items"
     answer = both.call(method, f"north/{path}?cursor={theirs.body['next']}", body)
-    own = both.call(method, f"north/{path}", body).body["items"]
+    own = both.call(method, f"north/{path}", body).body[listed]
     assert answer.status in (200, 422)
-    assert all(item in own for item in answer.body.get("items", []))
+    assert all(item in own for item in answer.body.get(listed, []))
     assert THEIRS not in json.dumps(answer.body)
 
 
@@ -178,9 +356,15 @@ def test_ids_that_look_like_parts_of_keys_lead_nowhere(both: Service, patient_id
 def test_a_practice_whose_id_begins_as_the_others_is_another(both: Service) -> None:
     body = PRACTICE | {"lines": [{"id": "main", "name": "Main", "phone_number": "+15035559600"}]}
     assert both.put("sout", body, practice_ids=["sout"]).status == 200
-    for path in ("automations", "patients/p-1", "patients/p-1/decisions"):
+    for path in ("automations", "patients/p-1", "patients/p-1/decisions", "consent-reviews", "reports/opt-outs"):
         answer = both.get(f"sout/{path}", practice_ids=["sout"])
         assert answer.status == 404 or answer.body["items"] == []
+    known = both.post("sout/numbers/search", {"phone_number": CELL}, practice_ids=["sout"]).body
+    assert {name: value for name, value in known.items() if value} == {
+        "phone_number": CELL,
+        "status": "valid",
+        "line_type": "unknown",
+    }
 
 
 def test_one_batch_decides_for_each_practice_by_its_own_facts(both: Service) -> None:
@@ -201,7 +385,16 @@ def test_every_event_names_the_practice_that_it_is_about(both: Service) -> None:
         assert both.put(f"{practice_id}/patients/p-1/sms-consent", consent, **own).status == 200
         assert both.put(f"{practice_id}/patients/p-1/do-not-contact", {"enabled": False}, **own).status == 200
         assert both.run_automations(trigger(occurrence_id="later", practice_id=practice_id)) == []
+        assert both.record_replies(reply("STOP", "later", line=SECOND[practice_id])) == []
+        lost = receipt("TEXT_INVALID", "later", originationPhoneNumber=MAIN[practice_id])
+        assert both.record_receipts(lost) == []
         assert both.publish(both.new_stream_records()) == []
         details = [json.loads(event["Detail"]) for event in both.events]
-        assert len(details) == 3
+        assert sorted(event["DetailType"] for event in both.events) == [
+            "MessageRouted",
+            "NumberStatusChanged",
+            "PreferencesChanged",
+            "SmsConsentChanged",
+            "SmsConsentChanged",
+        ]
         assert {detail["practice_id"] for detail in details} == {practice_id}

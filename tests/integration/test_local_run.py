@@ -29,7 +29,8 @@ def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
 @pytest.fixture
 def running() -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """A run of the command, and what it said until it was ready."""
-    environment = os.environ | {"PORT": "0", "AWS_PORT": "0", "AWS_PROFILE": "production", "AWS_REGION": "eu-west-1"}
+    ports = dict.fromkeys(("PORT", "AWS_PORT", "SMS_PORT"), "0")
+    environment = os.environ | ports | {"AWS_PROFILE": "production", "AWS_REGION": "eu-west-1"}
     with subprocess.Popen(
         COMMAND, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -69,6 +70,8 @@ def test_sam_is_told_where_the_running_stack_is(running: tuple[subprocess.Popen[
     written = run(["sam-env"], PORT=lines[-1].rpartition(":")[2])
     environment = json.loads(written.stdout)["PublishEventsFunction"]
     assert environment["AWS_ENDPOINT_URL"] in "".join(lines)
+    assert environment["AWS_ENDPOINT_URL_PINPOINT_SMS_VOICE_V2"] in "".join(lines)
+    assert environment["AWS_ENDPOINT_URL_PINPOINT_SMS_VOICE_V2"] != environment["AWS_ENDPOINT_URL"]
     assert environment["EVENT_BUS_NAME"] == "patient-contact"
 
 
@@ -80,26 +83,28 @@ def test_sam_is_told_nothing_when_nothing_runs() -> None:
     assert written.stderr == f"nothing is running on port {port}: start it with `make run`\n"
 
 
-def test_a_port_that_is_taken_is_one_line_and_a_failure() -> None:
+@pytest.mark.parametrize("name", ["PORT", "AWS_PORT", "SMS_PORT"])
+def test_a_port_that_is_taken_is_one_line_and_a_failure(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        finished = run([], PORT=port)
+        finished = run([], **{"PORT": "0", "AWS_PORT": "0", "SMS_PORT": "0"} | {name: port})
         with pytest.raises(PortInUse):
-            start(port=int(port))
+            start(**{name.lower(): int(port)})  # type: ignore[arg-type]  # its ports are integers
     assert finished.returncode == 1
-    assert finished.stderr == f"port {port} is in use: choose another with PORT=… or AWS_PORT=…\n"
+    assert finished.stderr == f"port {port} is in use: choose another with PORT=…, AWS_PORT=… or SMS_PORT=…\n"
 
 
 def test_a_stack_leaves_nothing_to_the_next() -> None:
     before = dict(os.environ)
     with start(demo=True) as first:
         table = first.environment["TABLE_NAME"]
-        netloc = urlsplit(first.api_url).netloc
+        addresses = [urlsplit(url).netloc for url in (first.api_url, first.aws_url, first.sms_url)]
     with start(region="eu-west-1") as second:
         assert second.environment["TABLE_NAME"] != table
         assert second.client("dynamodb").scan(TableName=second.environment["TABLE_NAME"])["Items"] == []
-        with pytest.raises(ConnectionRefusedError):
-            http.client.HTTPConnection(netloc).request("GET", "/")
+        for address in addresses:
+            with pytest.raises(ConnectionRefusedError):
+                http.client.HTTPConnection(address).request("GET", "/")
     assert dict(os.environ) == before
 
 

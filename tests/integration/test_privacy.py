@@ -1,8 +1,10 @@
 """Nothing that is emitted repeats what was submitted: no log line, metric or error answer."""
 
+import base64
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,18 +12,24 @@ import pytest
 
 from patient_contact import aws, log
 from tests.integration.service import (
-    ACCEPTED,
     BUSY,
+    CSV_HEADER,
+    EVERY_ROUTE,
     FAILED,
+    IMPORT,
     PRACTICE,
+    WITH_BODY,
     Answer,
     Service,
     bus_event,
     client_error,
     fault,
+    receipt,
+    reply,
     throttled,
     time_of_event,
 )
+from tests.local import sms
 
 # Each value is unique, so that wherever it turns up it is known where it came from.
 PATIENT = "zq-patient-7731"
@@ -34,6 +42,9 @@ ADDRESS = "zqaddress@example.org"
 SUBJECT = "zqsubject"
 OCCURRENCE = "zq-occurrence"
 KEY = "zq-key"
+UNREAD, REPLY = "zq-unread", "zq-reply"
+WORDS = "Please stop texting me, zqwords"
+PROVIDER_ID = "zq-provider"
 UNKNOWN_FIELD = "zqfield"
 VALUES = ("zq", "5035550147", "503-555-0147", "555-0147", "(503) 555")
 
@@ -62,7 +73,37 @@ BODIES: dict[str, Any] = {
     },
     "messages": TEXT,
     "{automation_id}": REMINDER,
+    "{review_id}": {"outcome": "not_a_request", "note": NOTE},
 }
+# Rows that are accepted, and rows that are refused for each of their cells, and whole.
+GOOD_ROW = f"{CELL},main,opted_out,2025-11-20T17:02:11Z,zqsource"
+BAD_ROWS = (
+    "zqnumber,main,opted_out,2025-11-20T17:02:11Z,zqsource",
+    f"{CELL}7,main,opted_out,2025-11-20T17:02:11Z,zqsource",
+    f"{CELL},zqline,opted_out,2025-11-20T17:02:11Z,zqsource",
+    f"{CELL},main,zqstatus,2025-11-20T17:02:11Z,zqsource",
+    f"{CELL},main,opted_out,zqtime,zqsource",
+    f"{CELL},main,opted_out,2925-11-20T17:02:11Z,zqsource",
+    f"{CELL},main,opted_out,2025-11-20T17:02:11Z,{'zq' * 101}",
+    f"{CELL},main,opted_out,zqsource",
+    f"{CELL},main,opted_out,2025-11-20T17:02:11Z,zqsource,zqmore",
+    f'=HYPERLINK("zq"),{CELL}',
+)
+GOOD_FILE = f"{CSV_HEADER}\n{GOOD_ROW}\n".encode()
+
+
+FUNCTIONS = (
+    "consents",
+    "look_up_number",
+    "messages",
+    "practices",
+    "preferences",
+    "publish_events",
+    "record_receipt",
+    "record_reply",
+    "run_automation",
+    "watch_due",
+)
 
 
 class Emitted:
@@ -95,7 +136,8 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> Iterator[Emitted]:
     """What loggers write (ours keep the stream that they were made with), what is printed, what libraries log."""
     logged = io.StringIO()
     changed: list[tuple[Any, Any]] = []
-    for name in ("practices", "preferences", "messages", "run_automation", "publish_events"):
+    for name in FUNCTIONS:
+        assert logging.getLogger(name).handlers, name
         for handler in logging.getLogger(name).handlers:
             assert isinstance(handler, logging.StreamHandler)
             changed.append((handler, handler.setStream(logged)))
@@ -116,18 +158,39 @@ def clinic(service: Service) -> Service:
     assert service.put("north", PRACTICE).status == 200
     assert service.put("north/automations/reminder", REMINDER).status == 200
     assert service.put(f"north/patients/{PATIENT}/contact-info", CONTACT_INFO).status == 200
+    # One that waits to be read: about the other line, so that texts go on.
+    unread = said(WORDS, UNREAD, at="2026-11-25T18:00:00.000Z", line="+15035559001")
+    assert service.record_replies(unread) == []
     return service
+
+
+def said(text: str | None = "STOP", message_id: str = REPLY, **more: Any) -> dict[str, Any]:
+    """A reply with values that would be recognised."""
+    return reply(text, message_id, **{"number": CELL, **more})
+
+
+def reported(event_type: str = "TEXT_INVALID", **detail: Any) -> dict[str, Any]:
+    """A receipt with values that would be recognised."""
+    told = {"destinationPhoneNumber": CELL, "messageBody": BODY, "messageStatusDescription": "zqstatus", **detail}
+    return receipt(event_type, PROVIDER_ID, **told)
 
 
 def body_of(key: str) -> Any:
     """A body for a route with values that would be recognised; None for a route that takes none."""
-    return None if ACCEPTED[key] is None else BODIES.get(key.rpartition("/")[2], PRACTICE)
+    if key == IMPORT:
+        return GOOD_FILE
+    return None if EVERY_ROUTE[key] is None else BODIES.get(key.rpartition("/")[2], PRACTICE)
 
 
 def request(service: Service, key: str, body: Any, **more: Any) -> Answer:
     headers = {"idempotency-key": KEY, **more.pop("headers", {})}
-    ids = {"patient_id": PATIENT, "message_id": f"manual:{KEY}"} | more
+    ids = {"patient_id": PATIENT, "message_id": f"manual:{KEY}", "review_id": f"2026-12-10~{UNREAD}"} | more
     return service.request(key, body, headers=headers, **ids)
+
+
+def close_review(service: Service) -> None:
+    """Read the reply that waits, so that it is due on no day on which this runs."""
+    assert service.post(f"north/consent-reviews/2026-12-10~{UNREAD}", {"outcome": "not_a_request"}).status == 200
 
 
 def event(**detail: object) -> dict[str, Any]:
@@ -163,17 +226,17 @@ def without_names(answer: Answer) -> str:
 
 class TestRequests:
     def test_what_is_accepted_is_logged_by_hash_alone(self, clinic: Service, emitted: Emitted) -> None:
-        for key in ACCEPTED:
+        for key in EVERY_ROUTE:
             if not key.startswith("DELETE"):
                 assert request(clinic, key, body_of(key)).status < 500, key
         assert emitted.tells() == []
         audits = [line for line in emitted.lines if line.get("message") == "audit"]
-        assert len(audits) == sum(not key.startswith("DELETE") for key in ACCEPTED)
+        assert len(audits) == sum(not key.startswith("DELETE") for key in EVERY_ROUTE)
         hashed = log.keyed_hash("north", PATIENT)
         for audit in audits:
             assert audit["sub"] == "staff-7"
             assert audit["practice_id"] == "north"
-            assert audit["route"] in ACCEPTED
+            assert audit["route"] in EVERY_ROUTE
             assert audit["patients"] in ([hashed], [])
             assert audit["patients"] == [hashed] or "{patient_id}" not in audit["route"]
 
@@ -187,7 +250,22 @@ class TestRequests:
         (audit,) = (line for line in emitted.lines if line.get("message") == "audit")
         assert audit["patients"] == [log.keyed_hash("north", PATIENT)]
 
-    @pytest.mark.parametrize("key", [key for key, body in ACCEPTED.items() if body is not None])
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("POST", "numbers/search", {"phone_number": CELL}),
+            ("GET", "consent-reviews", None),
+        ],
+    )
+    def test_whose_consent_was_read_is_logged_by_hash(
+        self, clinic: Service, emitted: Emitted, method: str, path: str, body: object
+    ) -> None:
+        answer = clinic.call(method, f"north/{path}", body)
+        assert PATIENT in json.dumps(answer.body)
+        (audit,) = (line for line in emitted.lines if line.get("message") == "audit")
+        assert audit["patients"] == [log.keyed_hash("north", PATIENT)]
+
+    @pytest.mark.parametrize("key", WITH_BODY)
     def test_what_is_refused_is_neither_logged_nor_answered(self, clinic: Service, emitted: Emitted, key: str) -> None:
         body = body_of(key)
         answers = [
@@ -237,7 +315,81 @@ class TestRequests:
         assert "zq" not in json.dumps(answer.body)
         assert emitted.tells() == []
 
-    @pytest.mark.parametrize("key", ACCEPTED)
+    @pytest.mark.parametrize("row", BAD_ROWS)
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_a_row_that_cannot_be_imported_is_told_by_its_place_alone(
+        self, clinic: Service, emitted: Emitted, row: str, dry_run: bool
+    ) -> None:
+        answer = clinic.import_csv(f"{CSV_HEADER}\n{row}\n", dry_run=dry_run)
+        assert (answer.status, answer.body["rows"], len(answer.body["refused"])) == (200, 1, 1)
+        assert not any(value in json.dumps(answer.body) for value in VALUES)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        ("data", "status"),
+        [
+            (f"zqheader,line,status,said_at,source\n{GOOD_ROW}", 422),
+            (GOOD_ROW, 422),
+            (f'{CSV_HEADER}\n{GOOD_ROW}\n"zq never closed', 422),
+            (f"{CSV_HEADER}\n{GOOD_ROW}\n" + "zq" * 70_000, 422),
+            (f"{CSV_HEADER}\n" + f"{GOOD_ROW}\n" * 5_001, 422),
+            (f"{CSV_HEADER}\n{GOOD_ROW}\n".encode() + b"\xffzq", 400),
+            (f"{CSV_HEADER}\n{GOOD_ROW}\n".encode("utf-16"), 400),
+            (f"{CSV_HEADER}\n" + f"{GOOD_ROW}\n" * 20_000, 413),
+        ],
+    )
+    def test_a_file_that_cannot_be_is_not_repeated(
+        self, clinic: Service, emitted: Emitted, data: str | bytes, status: int
+    ) -> None:
+        answer = clinic.import_csv(data)
+        assert answer.status == status
+        assert not any(value in json.dumps(answer.body) for value in VALUES)
+        assert emitted.tells() == []
+
+    def test_a_file_for_another_practice_is_not_repeated(self, clinic: Service, emitted: Emitted) -> None:
+        for more in ({"practice_ids": ["south"]}, {"practice_id": "zq north", "practice_ids": ["north"]}):
+            answer = request(clinic, IMPORT, GOOD_FILE, **more)
+            assert answer.status == 403
+            assert not any(value in json.dumps(answer.body) for value in VALUES)
+        assert emitted.tells() == []
+
+    def test_no_cursor_holds_a_number_since_it_is_in_urls(self, clinic: Service) -> None:
+        staff = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+        for line in ("main", "billing"):
+            assert clinic.put(f"north/patients/{PATIENT}/sms-consent", staff | {"line": line}).status == 200
+        rows = [GOOD_ROW.replace("0147", f"01{n}").replace("zqsource", "keyword") for n in range(50, 53)]
+        assert clinic.import_csv("\n".join((CSV_HEADER, GOOD_ROW, *rows))).status == 200
+        unread = said(WORDS, f"{REPLY}-2", at="2026-11-25T18:00:01.000Z", line="+15035559001")
+        assert clinic.record_replies(said(), unread) == []
+        held: list[str] = []
+        for path, body in (
+            ("numbers/search", {"phone_number": CELL}),
+            ("reports/opt-outs", None),
+            ("consent-reviews", None),
+            ("patients/search", {"phone_number": CELL}),
+        ):
+            cursor, pages = "", 0
+            while True:
+                query = f"north/{path}?limit=1{cursor}"
+                page = (clinic.get(query) if body is None else clinic.post(query, body)).body
+                pages += 1
+                if page["next"] is None:
+                    break
+                cursor = f"&cursor={page['next']}"
+                held.append(base64.urlsafe_b64decode(page["next"] + "==").decode())
+            assert pages > 1 or path == "patients/search", path
+        assert len(held) > 8
+        # The id of a reply is its own, and opaque; dates and times are of no patient.
+        assert not any("503555" in place for place in held), held
+
+    def test_a_page_of_the_report_as_csv_is_told_by_a_link_without_a_number(self, clinic: Service) -> None:
+        rows = [GOOD_ROW.replace("0147", f"01{n}") for n in range(50, 53)]
+        assert clinic.import_csv("\n".join((CSV_HEADER, *rows))).status == 200
+        answer = clinic.get("north/reports/opt-outs?line=main&limit=1", headers={"accept": "text/csv"})
+        (cursor,) = re.findall(r"cursor=([A-Za-z0-9_-]+)", answer.headers["link"])
+        assert "503555" not in base64.urlsafe_b64decode(cursor + "==").decode()
+
+    @pytest.mark.parametrize("key", EVERY_ROUTE)
     def test_what_fails_is_logged_with_its_place_and_none_of_its_words(
         self, clinic: Service, emitted: Emitted, key: str
     ) -> None:
@@ -258,6 +410,57 @@ class TestRequests:
     def test_a_busy_table_is_logged_without_what_was_asked_of_it(self, clinic: Service, emitted: Emitted) -> None:
         with throttled("TransactWriteItems"):
             assert clinic.put(f"north/patients/{PATIENT}/do-not-contact", BODIES["do-not-contact"]) == BUSY
+            assert clinic.put(f"north/patients/{PATIENT}/sms-consent", BODIES["sms-consent"]) == BUSY
+            assert clinic.post(f"north/consent-reviews/2026-12-10~{UNREAD}", BODIES["{review_id}"]) == BUSY
+            assert clinic.import_csv(GOOD_FILE) == BUSY
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        ("key", "operation"),
+        [
+            ("PUT /v1/practices/{practice_id}/patients/{patient_id}/sms-consent", "TransactWriteItems"),
+            ("PUT /v1/practices/{practice_id}/patients/{patient_id}/contact-info", "BatchGetItem"),
+            ("GET /v1/practices/{practice_id}/patients/{patient_id}", "Query"),
+            ("POST /v1/practices/{practice_id}/numbers/search", "Query"),
+            ("POST /v1/practices/{practice_id}/numbers/search", "BatchGetItem"),
+            ("GET /v1/practices/{practice_id}/consent-reviews", "Query"),
+            ("GET /v1/practices/{practice_id}/consent-reviews", "BatchGetItem"),
+            ("GET /v1/practices/{practice_id}/reports/opt-outs", "Query"),
+            ("POST /v1/practices/{practice_id}/consent-reviews/{review_id}", "TransactWriteItems"),
+            (IMPORT, "BatchGetItem"),
+            (IMPORT, "TransactWriteItems"),
+        ],
+    )
+    def test_nor_of_what_fails_half_way(self, clinic: Service, emitted: Emitted, key: str, operation: str) -> None:
+        # What was recorded on the line before, so that it is the write itself that fails.
+        assert clinic.record_replies(said(message_id=f"{REPLY}-2", number="+15035550149")) == []
+        response, parsed = client_error("ValidationException")
+        parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL} {BODY}"
+        with fault(aws.dynamodb(), operation, lambda _: (response, parsed)):
+            assert request(clinic, key, body_of(key)) == FAILED
+        failures = [line for line in emitted.lines if line.get("message") == "request failed"]
+        assert [line["error_type"] for line in failures] == ["ClientError"]
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize("failure", ["refused", "broken", "queue"])
+    def test_a_lookup_that_fails_is_logged_without_the_number(
+        self, clinic: Service, emitted: Emitted, failure: str
+    ) -> None:
+        response, parsed = client_error("ThrottlingException")
+        parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL} {BODY}"
+
+        def broken(_: object) -> None:
+            raise RuntimeError(f"{PATIENT} {CELL} {BODY}")
+
+        body = {"phones": [{"number": CELL}], "emails": []}
+        with fault(aws.sms(), "CarrierLookup", broken if failure == "broken" else lambda _: (response, parsed)):
+            if failure == "queue":
+                with fault(aws.sqs(), "SendMessageBatch", lambda _: (response, parsed)):
+                    answer = clinic.put(f"north/patients/{PATIENT}/contact-info", body)
+            else:
+                answer = clinic.put(f"north/patients/{PATIENT}/contact-info", body)
+        assert answer.status == {"refused": 200, "broken": 500, "queue": 503}[failure]
+        assert answer.status == 200 or not any(value in json.dumps(answer.body) for value in VALUES)
         assert emitted.tells() == []
 
 
@@ -351,6 +554,9 @@ class TestEvents:
         parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL} {BODY}"
         with fault(aws.sqs(), "SendMessage", lambda _: (response, parsed)):
             assert clinic.run_automations("zq") == [0]
+            assert clinic.record_replies("zq", said(line="+15035550147")) == [0, 1]
+            assert clinic.record_receipts("zq") == [0]
+            assert clinic.run("LookUpNumberFunction", "zq") == [0]
         assert clinic.run_automations(event()) == []
         records = clinic.new_stream_records()
         with fault(aws.events(), "PutEvents", lambda _: (response, parsed)):
@@ -359,17 +565,211 @@ class TestEvents:
         assert len(clinic.publish(records)) == 1
         assert emitted.tells() == []
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            said(),
+            said("START"),
+            said(WORDS),
+            said("zq nonsense"),
+            said("HELP"),
+            said(None),
+            said("zq" * 800),
+            said("zq 👍 \ud83d"),
+        ],
+    )
+    def test_what_patients_say_is_not_logged(self, clinic: Service, emitted: Emitted, body: dict[str, Any]) -> None:
+        body = {**body, "MessageId": "zq-sns"}
+        assert clinic.record_replies(body, body) == []
+        assert clinic.publish(clinic.new_stream_records()) == []
+        assert clinic.dead_letters("REPLIES") == []
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            said(line=CELL),
+            said(line="zq" * 20),
+            said(number="zqnumber"),
+            said(number=f"{CELL} zq"),
+            said(message_id="zq#reply"),
+            said(message_id="zq" * 100),
+            said(messageBody=[WORDS]),
+            said(messageBody={"zq": WORDS}),
+            said("zq" * 10_001),
+            {**said(), "Message": "zq not JSON"},
+            {**said(), "Message": json.dumps(["zq"])},
+            {**said(), "Timestamp": "zq"},
+            {**said(), "Timestamp": 5035550147},
+            "zq not JSON",
+            json.dumps("zq"),
+        ],
+    )
+    @pytest.mark.parametrize("receives", [1, 5])
+    def test_a_reply_that_is_none_is_logged_with_a_reason_that_repeats_nothing(
+        self, clinic: Service, emitted: Emitted, body: object, receives: int
+    ) -> None:
+        assert clinic.record_replies(body, receives=receives) == []
+        ((reason, _),) = clinic.dead_letters("REPLIES")
+        assert not any(value in reason for value in VALUES)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        "event_type", ["TEXT_INVALID", "TEXT_UNREACHABLE", "TEXT_DELIVERED", "TEXT_SENT", "ZQ_NEW"]
+    )
+    def test_what_carriers_report_is_not_logged(self, clinic: Service, emitted: Emitted, event_type: str) -> None:
+        about = {"practice_id": "north", "patient_id": PATIENT, "message_id": "automation:reminder:zq"}
+        for context in (None, about, {"zq": CELL}):
+            assert clinic.record_receipts(reported(event_type, context=context)) == []
+        assert clinic.publish(clinic.new_stream_records()) == []
+        assert clinic.dead_letters("RECEIPTS") == []
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            reported("zq type"),
+            reported(eventTimestamp="zq"),
+            reported(messageId="zq" * 200),
+            reported(destinationPhoneNumber="zqnumber"),
+            reported(originationPhoneNumber="zq" * 40),
+            bus_event(["zq"], **{"detail-type": "zq"}),
+            bus_event({"zq": CELL}, **{"detail-type": "Text Message Delivery Status Updated"}),
+            "zq not JSON",
+            json.dumps("zq"),
+        ],
+    )
+    @pytest.mark.parametrize("receives", [1, 5])
+    def test_a_receipt_that_is_none_is_logged_with_a_reason_that_repeats_nothing(
+        self, clinic: Service, emitted: Emitted, body: object, receives: int
+    ) -> None:
+        assert clinic.record_receipts(body, receives=receives) == []
+        ((reason, _),) = clinic.dead_letters("RECEIPTS")
+        assert not any(value in reason for value in VALUES)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize("number", [CELL, sms.INVALID, sms.LANDLINE, sms.OTHER])
+    def test_what_is_looked_up_is_not_logged(self, clinic: Service, emitted: Emitted, number: str) -> None:
+        assert clinic.run("LookUpNumberFunction", {"practice_id": "north", "phone_number": number}) == []
+        assert clinic.publish(clinic.new_stream_records()) == []
+        assert emitted.tells() == []
+        assert number not in emitted.text
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "zq not JSON",
+            {"practice_id": "zq north", "phone_number": CELL},
+            {"practice_id": "north", "phone_number": "zqnumber"},
+            {"practice_id": "north", "phone_number": CELL, UNKNOWN_FIELD: "zq"},
+            {"zq": "zq"},
+        ],
+    )
+    @pytest.mark.parametrize("receives", [1, 5])
+    def test_a_number_to_look_up_that_is_none_is_logged_with_a_reason_that_repeats_nothing(
+        self, clinic: Service, emitted: Emitted, body: object, receives: int
+    ) -> None:
+        assert clinic.run("LookUpNumberFunction", body, receives=receives) == []
+        ((reason, _),) = clinic.dead_letters("LOOKUPS")
+        assert not any(value in reason for value in VALUES)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        ("function", "queue", "body", "operation"),
+        [
+            ("RecordReplyFunction", "REPLIES", said(), "BatchGetItem"),
+            ("RecordReplyFunction", "REPLIES", said(), "TransactWriteItems"),
+            ("RecordReplyFunction", "REPLIES", said(WORDS), "GetItem"),
+            ("RecordReplyFunction", "REPLIES", said(WORDS), "TransactWriteItems"),
+            ("RecordReceiptFunction", "RECEIPTS", reported(), "BatchGetItem"),
+            ("RecordReceiptFunction", "RECEIPTS", reported(), "GetItem"),
+            ("RecordReceiptFunction", "RECEIPTS", reported(), "TransactWriteItems"),
+            ("LookUpNumberFunction", "LOOKUPS", {"practice_id": "north", "phone_number": CELL}, "GetItem"),
+            ("LookUpNumberFunction", "LOOKUPS", {"practice_id": "north", "phone_number": CELL}, "TransactWriteItems"),
+        ],
+    )
+    @pytest.mark.parametrize("failure", ["ClientError", "RuntimeError"])
+    def test_what_fails_of_a_reply_a_receipt_or_a_lookup_is_logged_without_its_words(
+        self,
+        clinic: Service,
+        emitted: Emitted,
+        function: str,
+        queue: str,
+        body: dict[str, Any],
+        operation: str,
+        failure: str,
+    ) -> None:
+        response, parsed = client_error("ValidationException")
+        parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL} {WORDS}"
+
+        def answer(_: object) -> Any:
+            if failure == "RuntimeError":
+                raise RuntimeError(f"{PATIENT} {CELL} {WORDS}")
+            return response, parsed
+
+        with fault(aws.dynamodb(), operation, answer):
+            assert clinic.run(function, body) == [0]
+            assert clinic.run(function, body, receives=5) == []
+        assert [reason for reason, _ in clinic.dead_letters(queue)] == [f"gave up: {failure}"]
+        failures = [line for line in emitted.lines if line.get("message") == "record failed"]
+        assert [line["error_type"] for line in failures] == [failure] * 2
+        assert all(line["frames"] for line in failures)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        ("code", "reasons"),
+        [
+            ("ThrottlingException", ["gave up: lookup failed: ThrottlingException"]),
+            ("ValidationException", ["lookup refused: ValidationException"] * 2),
+        ],
+    )
+    def test_why_a_carrier_does_not_answer_is_said_without_the_number(
+        self, clinic: Service, emitted: Emitted, code: str, reasons: list[str]
+    ) -> None:
+        response, parsed = client_error(code)
+        parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL}"
+        body = {"practice_id": "north", "phone_number": CELL}
+        with fault(aws.sms(), "CarrierLookup", lambda _: (response, parsed)):
+            clinic.run("LookUpNumberFunction", body)
+            assert clinic.run("LookUpNumberFunction", body, receives=5) == []
+        assert [reason for reason, _ in clinic.dead_letters("LOOKUPS")] == reasons
+        assert emitted.tells() == []
+
+    def test_what_is_due_is_counted_and_not_told(self, clinic: Service, emitted: Emitted) -> None:
+        close_review(clinic)
+        assert clinic.record_replies(said(WORDS, at="2020-11-25T18:00:00.000Z")) == []
+        clinic.runtime.invoke("WatchDueFunction", {})
+        (metric,) = (line for line in emitted.lines if "ConsentReviewsOverdue" in line)
+        assert metric["ConsentReviewsOverdue"] == [1.0]
+        assert emitted.tells() == []
+
     def test_metrics_say_the_service_and_the_reason_and_nothing_else(self, clinic: Service, emitted: Emitted) -> None:
+        close_review(clinic)
         assert clinic.put(f"north/patients/{PATIENT}/do-not-contact", BODIES["do-not-contact"]).status == 200
         assert clinic.run_automations(event(), event(context={}), event(patient_id="zq-unknown"), receives=5) == []
+        assert clinic.record_replies(said(), said(), said(line=CELL), said("zq", f"{REPLY}-2")) == []
+        assert clinic.record_receipts(reported(), reported("ZQ_NEW"), reported(originationPhoneNumber=CELL)) == []
+        lookup = {"practice_id": "north", "phone_number": "+15035550148"}
+        assert clinic.run("LookUpNumberFunction", lookup, lookup, "zq") == []
+        clinic.runtime.invoke("WatchDueFunction", {})
         metrics = [line for line in emitted.lines if "_aws" in line]
         told = [{name: value for name, value in line.items() if name != "_aws"} for line in metrics]
         for line in metrics:
             (directive,) = line["_aws"]["CloudWatchMetrics"]
             assert directive["Namespace"] == "PatientContact"
-            assert directive["Dimensions"] == [["service", "reason"]]
+            by_reason = "ConsentReviewsOverdue" not in line
+            assert directive["Dimensions"] == [["service", "reason"] if by_reason else ["service"]]
         assert sorted(told, key=str) == sorted(
             [
+                {"service": "record_reply", "reason": "opt_out", "Replies": [1.0]},
+                {"service": "record_reply", "reason": "other", "Replies": [1.0]},
+                {"service": "record_reply", "reason": "unknown line", "DeadLettered": [1.0]},
+                {"service": "record_receipt", "reason": "TEXT_INVALID", "Receipts": [1.0]},
+                {"service": "record_receipt", "reason": "other", "Receipts": [1.0]},
+                {"service": "record_receipt", "reason": "not ours", "Receipts": [1.0]},
+                {"service": "look_up_number", "reason": "MOBILE", "Lookups": [1.0]},
+                {"service": "look_up_number", "reason": "invalid lookup", "DeadLettered": [1.0]},
+                {"service": "watch_due", "ConsentReviewsOverdue": [0.0]},
                 {"service": "run_automation", "reason": "DO_NOT_CONTACT", "Suppressed": [1.0]},
                 {"service": "run_automation", "reason": "missing placeholder", "DeadLettered": [1.0]},
                 {"service": "run_automation", "reason": "gave up", "DeadLettered": [1.0]},

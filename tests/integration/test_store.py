@@ -1,34 +1,45 @@
-"""The store: versions and change records, who shares a number, writers at once, a table that is busy."""
+"""The store: versions and change records, who shares a number, consent, reads that decide, a table that is busy."""
 
+import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from moto.dynamodb.models.dynamo_type import Item
 
-from patient_contact import aws, clock, consents, patients, practices, table
+from patient_contact import aws, consents, numbers, patients, practices, table
+from patient_contact.consent import Said, Wish
+from patient_contact.consents import NumberLine
 from patient_contact.content import Content
-from patient_contact.facesheet import Patient, Practice
+from patient_contact.facesheet import Patient
 from patient_contact.facts import Email, Phone
 from patient_contact.patients import Actor, Gathered, StaleVersion
 from patient_contact.table import ConditionFailed, Contended, TableUnavailable
+from patient_contact.verdict import Evidence, Verdict
 from tests.integration.service import (
     BUSY,
     CELL,
     CONTACT_INFO,
+    CSV_HEADER,
     LANDLINE,
+    MANUAL_TEXT,
     PRACTICE,
+    STALE,
     Service,
     client_error,
     fault,
+    reply,
     throttled,
     trigger,
 )
 
 STAFF = Actor("staff-7")
+KNOWN = Verdict("invalid", "landline", "2026-01-01T00:00:00.000000Z", "LANDLINE", vouched_at="2026-01-01")
+LOOKED_UP = Evidence("lookup", "LANDLINE", "2026-01-01T00:00:00.000000Z")
 
 
 def silence(patient: Patient | None) -> Patient:
@@ -189,7 +200,8 @@ class TestWritersAtOnce:
         moved: list[int] = []
 
         def move(request: dict[str, Any]) -> None:
-            if request["Key"]["PK"]["S"].startswith("LINE#") and not moved:
+            (asked,) = request["RequestItems"].values()
+            if [key["SK"]["S"] for key in asked["Keys"]] == ["LINE"] and not moved:
                 moved.append(1)
                 practice = practices.read("north")
                 assert practice
@@ -197,10 +209,30 @@ class TestWritersAtOnce:
                 practices.put(replace(practice, lines=lines))
 
         body = {"phone_number": CELL, "line": "main", "status": "opted_out"}
-        with fault(aws.dynamodb(), "GetItem", move):
+        before = [item for item in north.items() if "#NUMBER#" in item["PK"]["S"]]
+        with fault(aws.dynamodb(), "BatchGetItem", move):
             answer = north.put("north/patients/p-1/sms-consent", body)
         assert moved
-        assert answer.status in (200, 409, 422, 503)
+        assert (answer.status, answer.body["type"]) == (409, "urn:patient-contact:problem:line-moved")
+        assert [item for item in north.items() if "#NUMBER#" in item["PK"]["S"]] == before
+
+    def test_a_line_that_moves_just_before_it_is_marked_is_no_failure_of_ours_either(self, north: Service) -> None:
+        moved: list[int] = []
+
+        def move(request: dict[str, Any]) -> None:
+            if request["TransactItems"][0].get("Update", {}).get("Key", {}).get("SK") == {"S": "LINE"} and not moved:
+                moved.append(1)
+                practice = practices.read("north")
+                assert practice
+                lines = (replace(practice.lines[0], phone_number="+15035559077"), practice.lines[1])
+                practices.put(replace(practice, lines=lines))
+
+        body = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+        with fault(aws.dynamodb(), "TransactWriteItems", move):
+            answer = north.put("north/patients/p-1/sms-consent", body)
+        assert moved
+        assert (answer.status, answer.body["type"]) == (409, "urn:patient-contact:problem:line-moved")
+        assert not [item for item in north.items() if item["SK"]["S"] == "NUMBER"]
 
 
 class TestChangeRecords:
@@ -236,7 +268,7 @@ class TestChangeRecords:
 
 class TestSharing:
     def sharing(self, number: str) -> list[str]:
-        return patients.sharing("north", number, 100, None)[0]
+        return numbers.sharing("north", number, 100, None)[0]
 
     def test_who_shares_a_number_follows_what_is_on_file(self, north: Service) -> None:
         path = "north/patients/p-2/contact-info"
@@ -274,7 +306,21 @@ class TestTransactions:
         with pytest.raises(ConditionFailed) as failed:
             table.transact(operations)
         assert failed.value.failed == (1,)
+        assert failed.value.items == {}
         assert north.items() == before
+
+    def test_one_that_finds_another_item_than_it_expected_says_what_it_found(self) -> None:
+        key, missing = (table.patient_pk("north", "p-1"), "PATIENT"), (table.patient_pk("north", "p-9"), "PATIENT")
+        operations = [
+            table.put_op({"PK": "TEST", "SK": "TEST"}),
+            table.update_op(key, "SET version = :next", "version = :seen", next=8, seen=7),
+            table.update_op(missing, "SET version = :next", "version = :seen", next=8, seen=7),
+        ]
+        with pytest.raises(ConditionFailed) as failed:
+            table.transact(operations)
+        assert failed.value.failed == (1, 2)
+        assert failed.value.items == {1: table.get(key)}
+        assert table.get(("TEST", "TEST")) is None
 
     @pytest.mark.parametrize(
         ("reasons", "error"),
@@ -325,78 +371,261 @@ class TestTransactions:
 
 @pytest.mark.usefixtures("north")
 class TestConsents:
-    def practice(self) -> Practice:
-        practice = practices.read("north")
-        assert practice
-        return practice
+    def said(self, status: Wish, said_at: str, *, own: bool = False, id_: str = "staff-1") -> Said:
+        return Said(id_, status, "keyword" if own else "staff", said_at, said_at, None if own else "staff-7", own)
 
-    def opt_out(self, said_at: str, if_match: str | None = None) -> None:
-        out = consents.OptOut(CELL, "main", "staff", "staff-7", said_at)
-        consents.record_opt_out(self.practice(), out, known(), if_match)
+    def opt_out(self, said_at: str, *, id_: str = "staff-1") -> None:
+        consents.record(NumberLine("north", CELL, "main"), self.said("opted_out", said_at, id_=id_))
+
+    def put(self, **attributes: object) -> None:
+        """Put what is known of the number, as it is kept."""
+        table.put({"PK": table.number_pk("north", CELL), "SK": "NUMBER", **attributes})
 
     def number(self) -> dict[str, Any]:
-        item = table.get((table.number_pk("north", CELL), "NUMBER"))
+        item = table.get(table.number_key("north", CELL))
         assert item
         return item
 
-    def test_state_history_and_the_index_of_opt_outs_are_written_together(self, north: Service) -> None:
-        self.opt_out("2026-01-02T00:00:00.000000Z")
-        items = [item for item in north.items() if item["PK"]["S"] == table.number_pk("north", CELL)]
-        assert [item["SK"]["S"].rpartition("#")[0] or item["SK"]["S"] for item in items] == [
-            "CONSENT#main#2026-01-02T00:00:00.000000Z",
-            "NUMBER",
-            "OPTOUT",
-            "PATIENT",
-        ]
-        (indexed,) = (item for item in items if item["SK"]["S"] == "OPTOUT#main")
-        assert indexed["GSI1PK"] == {"S": "PRACTICE#north#OPTOUT#main"}
-        assert indexed["GSI1SK"] == {"S": f"2026-01-02T00:00:00.000000Z#{CELL}"}
+    def of_number(self, service: Service) -> list[dict[str, Any]]:
+        items = [item for item in service.items() if item["PK"]["S"] == table.number_pk("north", CELL)]
+        return [table.decode_item(item) for item in items]
 
-    def test_what_was_said_later_stays_in_force_and_what_was_said_earlier_is_history(self, north: Service) -> None:
-        later = {"status": "opted_in", "source": "keyword", "said_at": "2026-01-03T00:00:00.000000Z"}
-        table.put(
+    def test_state_history_and_the_index_of_opt_outs_are_written_together(self, north: Service) -> None:
+        with fault(aws.dynamodb(), "TransactWriteItems", lambda _: None) as requests:
+            self.opt_out("2026-01-02T00:00:00.000000Z")
+        assert len(requests) == 1
+        at, pk = "2026-01-02T00:00:00.000000Z", table.number_pk("north", CELL)
+        said = {"status": "opted_out", "source": "staff", "said_at": at, "recorded_at": at, "actor": "staff-7"}
+        assert self.of_number(north) == [
             {
-                "PK": table.number_pk("north", CELL),
-                "SK": "NUMBER",
-                "CONSENT#main": later | {"recorded_at": "2026-01-03T00:00:01.000000Z"},
-            }
-        )
+                "PK": pk,
+                "SK": f"CONSENT#main#{at}#staff-1",
+                "at": at,
+                "line": "main",
+                "in_force": "opted_out",
+                **said,
+            },
+            {"PK": pk, "SK": "NUMBER", "CONSENT#main": {"id": "staff-1", "own": False, **said}},
+            {
+                "PK": pk,
+                "SK": "OPTOUT#main",
+                "GSI1PK": "PRACTICE#north#OPTOUT#main",
+                # It is in cursors, and so in URLs: no number is in it.
+                "GSI1SK": f"{at}#staff-1",
+                **{name: value for name, value in said.items() if name != "status"},
+            },
+            {"PK": pk, "SK": "PATIENT#p-1"},
+        ]
+
+    @pytest.mark.parametrize("own", [False, True])
+    def test_what_was_said_later_stays_in_force_and_what_was_said_earlier_is_history(
+        self, north: Service, own: bool
+    ) -> None:
+        later = asdict(self.said("opted_in", "2026-01-03T00:00:00.000000Z", own=own, id_="later"))
+        self.put(**{"CONSENT#main": later})
         self.opt_out("2026-01-02T00:00:00.000000Z")
-        assert self.number()["CONSENT#main"]["status"] == "opted_in"
-        kept = [item["SK"]["S"] for item in north.items() if item["PK"]["S"] == table.number_pk("north", CELL)]
-        assert sum(sk.startswith("CONSENT#main#2026-01-02") for sk in kept) == 1
+        assert self.number()["CONSENT#main"] == later
+        kept = {item["SK"]: item for item in self.of_number(north)}
+        assert [sk for sk in kept if sk.startswith("CONSENT#main#2026-01-02")] == [
+            "CONSENT#main#2026-01-02T00:00:00.000000Z#staff-1"
+        ]
+        assert kept["CONSENT#main#2026-01-02T00:00:00.000000Z#staff-1"]["in_force"] == "opted_in"
         assert "OPTOUT#main" not in kept
 
-    def test_on_a_tie_the_opt_out_wins(self) -> None:
+    def test_what_was_said_earlier_is_in_force_no_more_when_something_later_is_recorded(self, north: Service) -> None:
+        self.put(**{"CONSENT#main": asdict(self.said("opted_in", "2026-01-01T00:00:00.000000Z", own=True))})
+        self.opt_out("2026-01-02T00:00:00.000000Z", id_="staff-2")
+        assert self.number()["CONSENT#main"]["status"] == "opted_out"
+        assert "OPTOUT#main" in {item["SK"] for item in self.of_number(north)}
+
+    @pytest.mark.parametrize("own", [False, True])
+    def test_on_a_tie_the_opt_out_wins(self, own: bool) -> None:
         at = "2026-01-02T00:00:00.000000Z"
-        opted_in = {"status": "opted_in", "source": "keyword", "said_at": at, "recorded_at": at}
-        table.put({"PK": table.number_pk("north", CELL), "SK": "NUMBER", "CONSENT#main": opted_in})
+        self.put(**{"CONSENT#main": asdict(self.said("opted_in", at, own=own, id_="z"))})
         self.opt_out(at)
         assert self.number()["CONSENT#main"]["status"] == "opted_out"
 
+    def test_an_opt_out_as_the_former_version_kept_it_is_one(self, north: Service) -> None:
+        said_at, recorded_at = "2026-01-02T00:00:00.000000Z", "2026-01-02T00:00:01.000000Z"
+        former = {"status": "opted_out", "source": "staff", "said_at": said_at, "recorded_at": recorded_at}
+        self.put(**{"CONSENT#main": former | {"actor": "staff-7"}})
+        shown = {"phone_number": CELL, "line": "main", "status": "opted_out", "source": "staff"}
+        assert north.get("north/patients/p-1").body["sms_consent"] == {
+            "status": "Opted Out of 1 numbers",
+            "numbers": [shown | {"recorded_at": recorded_at}],
+        }
+        assert north.run_automations(trigger()) == []
+        (decided,) = north.get("north/patients/p-1/decisions").body["items"]
+        assert (decided["channel"], decided["reason"]) == ("call", "SMS_OPTED_OUT")
+        # What was said before it does not end it, what the patient says since does.
+        assert north.record_replies(reply("START", "message-1", at="2026-01-01T00:00:00.000Z")) == []
+        assert north.get("north/patients/p-1").body["sms_consent"]["status"] == "Opted Out of 1 numbers"
+        assert north.record_replies(reply("START", "message-2", at="2026-01-03T00:00:00.000Z")) == []
+        assert north.get("north/patients/p-1").body["sms_consent"]["status"] == "Opted In"
+
     def test_lines_and_what_else_is_known_of_the_number_stay(self) -> None:
-        table.put({"PK": table.number_pk("north", CELL), "SK": "NUMBER", "line_type": "landline", "status": "invalid"})
+        assert numbers.change_verdict("north", CELL, lambda _: KNOWN, LOOKED_UP) == KNOWN
+        billing = asdict(self.said("opted_in", "2026-01-01T00:00:00.000000Z", own=True))
+        self.put(**{"CONSENT#billing": billing, "verdict": self.number()["verdict"]})
         self.opt_out("2026-01-02T00:00:00.000000Z")
-        assert (self.number()["line_type"], self.number()["status"]) == ("landline", "invalid")
+        assert numbers.read("north", CELL).verdict == KNOWN
+        assert self.number()["CONSENT#billing"] == billing
+        assert self.number()["CONSENT#main"]["status"] == "opted_out"
 
     def test_a_patient_who_changes_before_the_opt_out_is_written_makes_if_match_stale(self, north: Service) -> None:
         seen = known()
         patients.change("north", "p-1", "do_not_contact", silence, STAFF)
         before = north.items()
-        out = consents.OptOut(CELL, "main", "staff", "staff-7", clock.iso(datetime.now(UTC)))
+        of = NumberLine("north", CELL, "main")
         with pytest.raises(StaleVersion):
-            consents.record_opt_out(self.practice(), out, seen, '"1"')
-        # The line may be marked as one that has consent; nothing of the consent itself is written.
-        assert [item for item in north.items() if not item["PK"]["S"].startswith("LINE#")] == [
-            item for item in before if not item["PK"]["S"].startswith("LINE#")
-        ]
+            consents.record(of, consents.by_staff("opted_out", "staff-7"), [patients.unchanged(seen)])
+        assert north.items() == before
+
+    def test_if_match_is_stale_for_a_patient_who_changes_while_the_opt_out_is_recorded(self, north: Service) -> None:
+        changed: list[Patient] = []
+
+        def overtake(request: dict[str, Any]) -> None:
+            if "ConditionCheck" in json.dumps(request) and not changed:
+                changed.append(patients.change("north", "p-1", "do_not_contact", silence, Actor("staff-8")))
+
+        body = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+        with fault(aws.dynamodb(), "TransactWriteItems", overtake):
+            assert north.put("north/patients/p-1/sms-consent", body, headers={"if-match": '"1"'}) == STALE
+        assert changed
+        assert not [item for item in self.of_number(north) if item["SK"] != "PATIENT#p-1"]
 
     def test_opt_outs_at_once_all_land(self, north: Service) -> None:
         with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda n: self.opt_out(f"2026-01-02T00:00:0{n}.000000Z"), range(8)))
+            list(threads.map(lambda n: self.opt_out(f"2026-01-02T00:00:0{n}.000000Z", id_=f"staff-{n}"), range(8)))
         assert self.number()["CONSENT#main"]["said_at"] == "2026-01-02T00:00:07.000000Z"
         kept = [item["SK"]["S"] for item in north.items() if item["SK"]["S"].startswith("CONSENT#")]
         assert len(kept) == 8
+
+    def test_all_who_say_something_at_once_are_heard_and_nobody_writes_over_another(self, north: Service) -> None:
+        """Patients, staff and carriers: consent by line and the verdict are parts of one item."""
+        of = NumberLine("north", CELL, "main")
+
+        def say(n: int) -> None:
+            at = f"2026-01-02T00:00:{n:02}.000000Z"
+            if n % 4 == 0:
+                consents.record(of, self.said("opted_in", at, own=True, id_=f"m-{n}"))
+            elif n % 4 == 1:
+                consents.record(of, self.said("opted_out", at, id_=f"staff-{n}"))
+            elif n % 4 == 2:
+                consents.record(replace(of, line="billing"), self.said("opted_out", at, own=True, id_=f"m-{n}"))
+            else:
+                evidence = Evidence("receipt", "TEXT_UNREACHABLE", at, f"provider-{n}")
+                numbers.change_verdict("north", CELL, lambda verdict: verdict.after_receipt(evidence), evidence)
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(say, range(24)))
+        heard = numbers.read("north", CELL)
+        main, billing = heard.consent["main"], heard.consent["billing"]
+        assert (main.newest, main.own) == (
+            self.said("opted_out", "2026-01-02T00:00:21.000000Z", id_="staff-21"),
+            self.said("opted_in", "2026-01-02T00:00:20.000000Z", own=True, id_="m-20"),
+        )
+        assert billing.newest == billing.own
+        assert billing.newest == self.said("opted_out", "2026-01-02T00:00:22.000000Z", own=True, id_="m-22")
+        assert heard.verdict.status == "invalid"
+        kept = [item["SK"] for item in self.of_number(north)]
+        assert sum(sk.startswith("CONSENT#main#") for sk in kept) == 12
+        assert sum(sk.startswith("CONSENT#billing#") for sk in kept) == 6
+        assert {sk for sk in kept if sk.startswith("OPTOUT#")} == {"OPTOUT#billing", "OPTOUT#main"}
+
+
+@contextmanager
+def reads() -> Iterator[list[tuple[str, bool]]]:
+    """Note each read of the table meanwhile, and whether it was strongly consistent."""
+    noted: list[tuple[str, bool]] = []
+
+    def note(params: dict[str, Any], model: Any, **_: object) -> None:
+        if model.name == "BatchGetItem":
+            noted.extend((model.name, each.get("ConsistentRead", False)) for each in params["RequestItems"].values())
+        elif model.name in ("GetItem", "Query", "Scan", "TransactGetItems", "ExecuteStatement"):
+            noted.append((model.name, params.get("ConsistentRead", False)))
+
+    events = aws.dynamodb().meta.events
+    events.register("provide-client-params.dynamodb", note)
+    try:
+        yield noted
+    finally:
+        events.unregister("provide-client-params.dynamodb", note)
+
+
+EVALUATE = {"message": {"class": "automation", "channels": ["text", "call"]}, "patient_id": "p-1"}
+
+
+class TestReadsThatDecide:
+    """A recorded opt-out is honoured by the very next evaluation."""
+
+    def evaluate(self, service: Service) -> tuple[str, str]:
+        answer = service.post("north/routing/evaluate", EVALUATE)
+        assert answer.status == 200
+        return answer.body["channel"], answer.body["reason"]
+
+    def automation(self, service: Service, occurrence_id: str) -> tuple[str, str]:
+        assert service.run_automations(trigger(occurrence_id=occurrence_id)) == []
+        body = service.get(f"north/patients/p-1/decisions/automation:reminder:{occurrence_id}").body
+        return body["channel"], body["reason"]
+
+    def text(self, service: Service, key: str) -> tuple[int, str]:
+        headers = {"idempotency-key": key}
+        answer = service.post("north/patients/p-1/messages", MANUAL_TEXT, headers=headers)
+        return answer.status, answer.body["reason"]
+
+    @pytest.mark.parametrize(
+        ("decide", "expected"),
+        [
+            ("evaluate", ["GetItem", "GetItem", "BatchGetItem"]),
+            ("automation", ["BatchGetItem", "BatchGetItem", "GetItem", "GetItem"]),
+            ("text", ["GetItem", "GetItem", "GetItem", "BatchGetItem"]),
+        ],
+    )
+    def test_every_one_is_strongly_consistent(self, north: Service, decide: str, expected: list[str]) -> None:
+        assert north.record_replies(reply("STOP", line="+15035559001")) == []
+        with reads() as made:
+            if decide == "evaluate":
+                assert self.evaluate(north) == ("text", "TEXT_ENABLED")
+            elif decide == "automation":
+                assert north.run_automations(trigger()) == []
+            else:
+                assert self.text(north, "k") == (202, "CHOSEN_BY_STAFF")
+        assert made == [(operation, True) for operation in expected]
+
+    @pytest.mark.parametrize("text", ["STOP", "please stop texting me"])
+    def test_what_was_recorded_is_honoured_by_the_very_next_one(self, north: Service, text: str) -> None:
+        assert self.evaluate(north) == ("text", "TEXT_ENABLED")
+        assert self.automation(north, "before") == ("text", "TEXT_ENABLED")
+        assert self.text(north, "before") == (202, "CHOSEN_BY_STAFF")
+        assert north.record_replies(reply(text)) == []
+        reason = "SMS_OPTED_OUT" if text == "STOP" else "CONSENT_UNDER_REVIEW"
+        assert self.evaluate(north) == ("call", reason)
+        assert self.automation(north, "after") == ("call", reason)
+        assert self.text(north, "after") == (409, reason)
+        # And by none that was decided before: a message has one decision.
+        assert self.automation(north, "before") == ("text", "TEXT_ENABLED")
+        assert north.record_replies(reply("START", "message-2", at="2026-11-24T18:00:01.000Z")) == []
+        assert self.evaluate(north) == ("text", "TEXT_ENABLED")
+        assert self.automation(north, "again") == ("text", "TEXT_ENABLED")
+        assert self.text(north, "again") == (202, "CHOSEN_BY_STAFF")
+
+    @pytest.mark.parametrize("how", ["staff", "import", "review"])
+    def test_so_is_what_staff_and_other_systems_record(self, north: Service, how: str) -> None:
+        if how == "staff":
+            body = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+            assert north.put("north/patients/p-1/sms-consent", body).status == 200
+        elif how == "import":
+            rows = f"{CELL},main,opted_out,2025-11-20T17:02:11Z,old"
+            assert north.import_csv(f"{CSV_HEADER}\n{rows}").status == 200
+        else:
+            assert north.record_replies(reply("please stop texting me")) == []
+            (review,) = north.get("north/consent-reviews").body["items"]
+            path = f"north/consent-reviews/{review['review_id']}"
+            assert north.post(path, {"outcome": "opted_out"}).status == 200
+        assert self.evaluate(north) == ("call", "SMS_OPTED_OUT")
+        assert self.automation(north, "after") == ("call", "SMS_OPTED_OUT")
+        assert self.text(north, "after") == (409, "SMS_OPTED_OUT")
 
 
 def leave_unprocessed(service: Service, times: int, *prefixes: str) -> Any:

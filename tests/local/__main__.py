@@ -1,8 +1,9 @@
 """`python -m tests.local` runs the stack until it is interrupted; `python -m tests.local sam-env` configures SAM CLI.
 
-PORT (3000) is where the API listens, AWS_PORT (4566) where AWS does; AWS_REGION (us-east-1); DEMO=0 starts without demo
-data; RETRY_SECONDS (2) is how long a failed item waits for its next try. Events on the bus go to standard output, one
-JSON line each; what the functions log goes to a file, or with LOGS=1 to standard error.
+PORT (3000) is where the API listens, AWS_PORT (4566) where AWS does, SMS_PORT (4567) where the simulator of its End
+User Messaging does; AWS_REGION (us-east-1); DEMO=0 starts without demo data; RETRY_SECONDS (2) is how long a failed
+item waits for its next try. Events on the bus go to standard output, one JSON line each; what the functions log goes to
+a file, or with LOGS=1 to standard error.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 
+from tests.local import sms
 from tests.local.stack import LocalStack, PortInUse, start
 
 
@@ -45,6 +47,7 @@ def run() -> int:
         with start(
             port=_number("PORT", 3000),
             aws_port=_number("AWS_PORT", 4566),
+            sms_port=_number("SMS_PORT", 4567),
             demo=os.environ.get("DEMO") != "0",
             region=os.environ.get("AWS_REGION", "us-east-1"),
             retry_seconds=_number("RETRY_SECONDS", 2),
@@ -55,7 +58,7 @@ def run() -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     except PortInUse as error:
-        print(f"{error}: choose another with PORT=… or AWS_PORT=…", file=sys.stderr)
+        print(f"{error}: choose another with PORT=…, AWS_PORT=… or SMS_PORT=…", file=sys.stderr)
         return 1
     return 0
 
@@ -74,9 +77,12 @@ def introduction(stack: LocalStack, log: str) -> str:
         [
             f"API           {stack.api_url}",
             f"AWS           {stack.aws_url} in {stack.region}, with any credentials",
+            f"carriers      {stack.sms_url}",
             f"event bus     {stack.bus}",
+            f"replies       {described['resources']['RepliesTopic']}",
             f"table         {stack.environment['TABLE_NAME']}",
-            *(f"dead letters  {look} --queue-url {url}" for url in dead_letters),
+            f"dead letters  {look} --queue-url …",
+            *(f"              {url}" for url in dead_letters),
             f"logs          {log} (LOGS=1: here)",
             f"a token       curl -s {stack.api_url}/local/token -d '{body}'",
             f"ready {stack.api_url}",
@@ -94,7 +100,7 @@ def print_sam_environment() -> int:
     except OSError:
         print(f"nothing is running on port {port}: start it with `make run`", file=sys.stderr)
         return 1
-    where = {"AWS_ENDPOINT_URL": described["aws_url"]}
+    where = {"AWS_ENDPOINT_URL": described["aws_url"], sms.ENDPOINT: described["sms_url"]}
     print(json.dumps({name: each | where for name, each in described["functions"].items()}, indent=2))
     return 0
 

@@ -154,4 +154,8 @@ def deploy(template: Template) -> Deployed:
             boto3.client("dynamodb").update_time_to_live(
                 TableName=resources[name], TimeToLiveSpecification=resource["Properties"]["TimeToLiveSpecification"]
             )
-    return Deployed(resources, {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])})
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    for each in template.service(outputs).subscriptions:
+        raw = {"RawMessageDelivery": "true" if each.raw else "false"}
+        boto3.client("sns").subscribe(TopicArn=each.topic_arn, Protocol="sqs", Endpoint=each.queue_arn, Attributes=raw)
+    return Deployed(resources, outputs)

@@ -7,14 +7,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import boto3
 
-from tests.local import api, aws, demo_data, queues, stream
-from tests.local.runtime import Feed, Runtime, forget_clients
-from tests.local.template import Template
+from patient_contact import aws as clients
+from tests.local import api, aws, demo_data, queues, sms, stream
+from tests.local.runtime import Feed, InvocationFailed, Runtime, forget_clients
+from tests.local.template import Schedule, Template
 from tests.local.tokens import Tokens
 
 PARAMETERS = {"JwtIssuer": "https://issuer.local", "JwtAudience": "patient-contact"}
@@ -38,6 +39,7 @@ class LocalStack:
         self.region = region
         self.api_url = ""
         self.aws_url = ""
+        self.sms_url = ""
         self.bus = ""
         self.resources: Mapping[str, str] = {}
         self.functions: Mapping[str, Mapping[str, str]] = {}
@@ -53,7 +55,8 @@ class LocalStack:
     @property
     def environment(self) -> dict[str, str]:
         """What processes outside need: where AWS is, credentials, and the variables of all functions."""
-        return _aws_variables(self.region) | _merged(self.describe()["functions"]) | {"AWS_ENDPOINT_URL": self.aws_url}
+        where = {"AWS_ENDPOINT_URL": self.aws_url, sms.ENDPOINT: self.sms_url}
+        return _aws_variables(self.region) | _merged(self.describe()["functions"]) | where
 
     def token(self, sub: str, practice_ids: Iterable[str], scope: str) -> str:
         """Return an access token; scopes are separated by spaces."""
@@ -79,6 +82,7 @@ class LocalStack:
             {
                 "api_url": self.api_url,
                 "aws_url": self.aws_url,
+                "sms_url": self.sms_url,
                 "region": self.region,
                 "event_bus": self.bus,
                 "resources": dict(self.resources),
@@ -98,6 +102,7 @@ class LocalStack:
 def start(
     port: int = 0,
     aws_port: int = 0,
+    sms_port: int = 0,
     demo: bool = False,
     region: str = "us-east-1",
     retry_seconds: int = 2,
@@ -109,7 +114,7 @@ def start(
     """
     stack = LocalStack(region)
     try:
-        _boot(stack, port, aws_port, retry_seconds, announce)
+        _boot(stack, (port, aws_port, sms_port), retry_seconds, announce)
         if demo:
             demo_data.load(stack.api_url, stack.token("demo-data", [demo_data.PRACTICE_ID], demo_data.SCOPE))
     except BaseException:
@@ -118,7 +123,9 @@ def start(
     return stack
 
 
-def _boot(stack: LocalStack, port: int, aws_port: int, retry_seconds: int, announce: Callable[[str], object]) -> None:
+def _boot(
+    stack: LocalStack, ports: tuple[int, int, int], retry_seconds: int, announce: Callable[[str], object]
+) -> None:
     written, stopping = threading.Event(), threading.Event()
 
     def on_event(event: dict[str, Any]) -> None:
@@ -129,7 +136,7 @@ def _boot(stack: LocalStack, port: int, aws_port: int, retry_seconds: int, annou
 
     during = stack.undo.enter_context
     during(_only_one())
-    api_socket, aws_socket = during(_listening(port)), during(_listening(aws_port))
+    api_socket, aws_socket, sms_socket = (during(_listening(port)) for port in ports)
     during(_environment(_aws_variables(stack.region)))
     forget_clients()
     stack.undo.callback(forget_clients)
@@ -141,9 +148,13 @@ def _boot(stack: LocalStack, port: int, aws_port: int, retry_seconds: int, annou
     stack.resources = {**deployed.resources, **service.buses}
     (stack.bus,) = service.buses.values()
     stack.functions = {function.name: function.environment for function in service.functions}
-    during(_environment(_merged(stack.functions)))
+    # The service has one address more than those of AWS, which moto answers in this process.
+    stack.sms_url = during(_serving(sms.Server(sms_socket)))
+    during(_environment(_merged(stack.functions) | {sms.ENDPOINT: stack.sms_url}))
 
     runtime = Runtime(service.functions, stack.region)
+    # One of each, before several threads make their own.
+    clients.dynamodb(), clients.sqs(), clients.events(), clients.sms()
     stack.tokens = Tokens(service.issuer, service.audiences)
     gateway = api.Gateway(service.routes, stack.tokens, runtime, stack.describe)
     stack.aws_url = during(_serving(aws.server(aws_socket)))
@@ -152,8 +163,18 @@ def _boot(stack: LocalStack, port: int, aws_port: int, retry_seconds: int, annou
         feed = Feed(source, runtime, retry_seconds, stopping, written)
         poll, client = (stream.poll, "s3") if ":dynamodb:" in source.arn else (queues.poll, "sqs")
         during(_running(poll, feed, boto3.client(client)))  # type: ignore[call-overload]
+    for schedule in service.schedules:
+        during(_running(_repeat, schedule, runtime, stopping))
     stack.undo.callback(written.set)
     stack.undo.callback(stopping.set)
+
+
+def _repeat(schedule: Schedule, runtime: Runtime, stopping: threading.Event) -> None:
+    """Invoke a function on its schedule, and at once."""
+    while not stopping.is_set():
+        with suppress(InvocationFailed):
+            runtime.invoke(schedule.function, {"source": "aws.events", "detail-type": "Scheduled Event"})
+        stopping.wait(schedule.every_seconds)
 
 
 def summary(source: str, detail_type: str, detail: object) -> str:

@@ -56,6 +56,23 @@ class EventSource:
 
 
 @dataclass(frozen=True)
+class Subscription:
+    """A queue's subscription to a topic."""
+
+    topic_arn: str
+    queue_arn: str
+    raw: bool
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A function that is invoked again and again."""
+
+    function: str
+    every_seconds: int
+
+
+@dataclass(frozen=True)
 class Route:
     """A route of the HTTP API, its function and the scopes of which a token needs one; None asks for no token."""
 
@@ -76,6 +93,8 @@ class Service:
 
     functions: tuple[Function, ...]
     event_sources: tuple[EventSource, ...]
+    subscriptions: tuple[Subscription, ...]
+    schedules: tuple[Schedule, ...]
     routes: tuple[Route, ...]
     buses: Mapping[str, str]
     issuer: str
@@ -107,7 +126,11 @@ class Template:
 
     def for_moto(self) -> dict[str, Any]:
         """Return the template of the resources that moto makes, with an output for each value that the stack needs."""
-        made = {name: resource for name, resource in self.resources.items() if resource["Type"] in MADE_BY_MOTO}
+        made = {
+            name: resource
+            for name, resource in self.resources.items()
+            if resource["Type"] in MADE_BY_MOTO and "ScheduleExpression" not in resource["Properties"]
+        }
         kept = ("Type", "Properties", "Condition")
         resources = {name: {key: resource[key] for key in kept if key in resource} for name, resource in made.items()}
         sections = {key: self._plain[key] for key in ("Parameters", "Conditions", "Mappings") if key in self._plain}
@@ -119,6 +142,8 @@ class Template:
         return Service(
             functions=tuple(_function(name, properties) for name, properties in played["functions"].items()),
             event_sources=tuple(_event_source(*source) for source in played["event_sources"]),
+            subscriptions=tuple(Subscription(*each) for each in played["subscriptions"]),
+            schedules=tuple(Schedule(*each) for each in played["schedules"]),
             routes=tuple(Route(*route) for route in played["routes"]),
             buses=played["buses"],
             issuer=played["authorizer"]["issuer"],
@@ -136,6 +161,17 @@ class Template:
             "event_sources": [
                 (self._function_of(properties["FunctionName"]), properties | {"FunctionName": None})
                 for properties in self._of_type("AWS::Lambda::EventSourceMapping").values()
+            ],
+            "subscriptions": [
+                (each["TopicArn"], each["Endpoint"], each.get("RawMessageDelivery", False))
+                for each in self._of_type("AWS::SNS::Subscription").values()
+                if each["Protocol"] == "sqs"
+            ],
+            "schedules": [
+                (self._function_of(target["Arn"]), _seconds(rule["ScheduleExpression"]))
+                for rule in self._of_type("AWS::Events::Rule").values()
+                if "ScheduleExpression" in rule
+                for target in rule["Targets"]
             ],
             "routes": [
                 (method.upper(), path, self._integration(operation), _scopes(operation))
@@ -209,6 +245,13 @@ def _filled(value: Any, outputs: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_filled(each, outputs) for each in value]
     return value
+
+
+def _seconds(rate: str) -> int:
+    """Read `rate(1 hour)`; no other kind of schedule is played."""
+    match = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", rate)
+    assert match, f"{rate} is not played here"
+    return int(match[1]) * {"minute": 60, "hour": 3_600, "day": 86_400}[match[2]]
 
 
 def _scopes(operation: Mapping[str, Any]) -> list[str] | None:

@@ -2,13 +2,17 @@
 
 import pytest
 
-from patient_contact.facesheet import ConsentRecord, Line, Number, Patient, Practice, facesheet, facts_of
+from patient_contact.consent import NOTHING_SAID, OpenReview, Said
+from patient_contact.facesheet import Line, Number, Patient, Practice, facesheet, facts_of
 from patient_contact.facts import Consent, Email, Facts, LineType, Phone, Policy, Status
+from patient_contact.verdict import Evidence, Verdict
 
 MOBILE, LANDLINE, JUNK = "+15035550101", "+15035550102", "555 CALL ME"
-OUT = ConsentRecord("opted_out", "keyword", "2026-11-20T17:02:10Z", "2026-11-20T17:02:11Z")
-IN = ConsentRecord("opted_in", "keyword", "2026-11-21T09:00:00Z", "2026-11-21T09:00:01Z")
-REVIEW = ConsentRecord("under_review", "keyword", "2026-11-22T09:00:00Z", "2026-11-22T09:00:01Z")
+OUT = NOTHING_SAID.after(Said("m-1", "opted_out", "keyword", "2026-11-20T17:02:10Z", "2026-11-20T17:02:11Z", own=True))
+IN = NOTHING_SAID.after(Said("m-2", "opted_in", "keyword", "2026-11-21T09:00:00Z", "2026-11-21T09:00:01Z", own=True))
+UNREAD = OpenReview("opted_out", "2026-11-22T09:00:00Z", "2026-11-22T09:00:01Z")
+REVIEW = NOTHING_SAID.under_review("2026-12-08~m-3", UNREAD)
+FAILED = Verdict(unreachable=(Evidence("receipt", "TEXT_UNREACHABLE", "2026-11-20T17:02:11Z", "provider-1"),))
 
 
 def _patient(*phones: Phone, preferred_contact: str | None = None) -> Patient:
@@ -31,14 +35,37 @@ PAT = _patient(
 
 
 def test_a_facesheet_says_all_that_staff_see() -> None:
-    assert facesheet(PAT, {MOBILE: Number(consent={"main": OUT})}) == {
+    numbers = {MOBILE: Number(FAILED, {"main": OUT}), LANDLINE: Number(Verdict(line_type="text_enabled"))}
+
+    assert facesheet(PAT, numbers, {MOBILE: 3, LANDLINE: "100+"}) == {
         "practice_id": "north",
         "patient_id": "p-1001",
         "version": 7,
         "phones": [
-            {"number": MOBILE, "line_type": "text_enabled", "status": "valid", "display": "TEXT"},
-            {"number": LANDLINE, "line_type": "landline", "status": "valid", "display": "CALL"},
-            {"number": JUNK, "line_type": "unknown", "status": "invalid", "display": "CALL"},
+            {
+                "number": MOBILE,
+                "line_type": "text_enabled",
+                "status": "valid",
+                "suspect": True,
+                "display": "TEXT",
+                "shared_with": 3,
+            },
+            {
+                "number": LANDLINE,
+                "line_type": "landline",
+                "status": "valid",
+                "suspect": False,
+                "display": "CALL",
+                "shared_with": "100+",
+            },
+            {
+                "number": JUNK,
+                "line_type": "unknown",
+                "status": "invalid",
+                "suspect": False,
+                "display": "CALL",
+                "shared_with": 0,
+            },
         ],
         "emails": [
             {"address": "pat@example.org", "status": "valid"},
@@ -64,7 +91,7 @@ def test_a_facesheet_says_all_that_staff_see() -> None:
 
 
 def test_where_nothing_is_recorded_the_patient_is_opted_in() -> None:
-    assert facesheet(PAT, {})["sms_consent"] == {"status": "Opted In", "numbers": []}
+    assert facesheet(PAT, {}, {})["sms_consent"] == {"status": "Opted In", "numbers": []}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +109,7 @@ def test_where_nothing_is_recorded_the_patient_is_opted_in() -> None:
     ],
 )
 def test_opted_out_pairs_of_phone_and_line_are_counted(numbers: dict[str, Number], status: str) -> None:
-    consent = facesheet(PAT, numbers)["sms_consent"]
+    consent = facesheet(PAT, numbers, {})["sms_consent"]
 
     assert isinstance(consent, dict)
     assert consent["status"] == status
@@ -90,7 +117,7 @@ def test_opted_out_pairs_of_phone_and_line_are_counted(numbers: dict[str, Number
 
 def test_recorded_pairs_are_listed_by_phone_on_file_then_line() -> None:
     consent = facesheet(
-        PAT, {LANDLINE: Number(consent={"main": OUT}), MOBILE: Number(consent={"main": IN, "billing": REVIEW})}
+        PAT, {LANDLINE: Number(consent={"main": OUT}), MOBILE: Number(consent={"main": IN, "billing": REVIEW})}, {}
     )["sms_consent"]
 
     assert isinstance(consent, dict)
@@ -99,6 +126,51 @@ def test_recorded_pairs_are_listed_by_phone_on_file_then_line() -> None:
         (MOBILE, "main", "opted_in"),
         (LANDLINE, "main", "opted_out"),
     ]
+
+
+def test_a_pair_that_is_under_review_says_since_when_and_one_on_which_nothing_was_said_is_not_listed() -> None:
+    consents = {"billing": REVIEW, "main": REVIEW.reviewed("2026-12-08~m-3")}
+
+    assert facesheet(PAT, {MOBILE: Number(consent=consents)}, {})["sms_consent"] == {
+        "status": "Opted In",
+        "numbers": [
+            {
+                "phone_number": MOBILE,
+                "line": "billing",
+                "status": "under_review",
+                "source": "keyword",
+                "recorded_at": "2026-11-22T09:00:01Z",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("sent", "verdict", "suspect"),
+    [
+        ("valid", Verdict(), False),
+        ("valid", FAILED, True),
+        ("valid", Verdict("invalid", unreachable=FAILED.unreachable), False),
+        ("invalid", FAILED, False),
+    ],
+)
+def test_a_valid_phone_that_was_not_reached_lately_is_suspect_and_routed_all_the_same(
+    sent: Status, verdict: Verdict, suspect: bool
+) -> None:
+    patient, numbers = _patient(Phone(MOBILE, "text_enabled", sent)), {MOBILE: Number(verdict)}
+    status: Status = "valid" if "invalid" not in (sent, verdict.status) else "invalid"
+
+    assert facesheet(patient, numbers, {})["phones"] == [
+        {
+            "number": MOBILE,
+            "line_type": "text_enabled",
+            "status": status,
+            "suspect": suspect,
+            "display": "TEXT",
+            "shared_with": 0,
+        }
+    ]
+    assert facts_of(patient, numbers).phones == (Phone(MOBILE, "text_enabled", status),)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +188,7 @@ def test_a_preferred_contact_is_shown_dormant_when_it_has_left_the_file(
 ) -> None:
     patient = _patient(*PAT.phones, preferred_contact=preferred)
 
-    assert facesheet(patient, {})["preferred_contact"] == shown
+    assert facesheet(patient, {}, {})["preferred_contact"] == shown
 
 
 @pytest.mark.parametrize(
@@ -131,7 +203,7 @@ def test_a_preferred_contact_is_shown_dormant_when_it_has_left_the_file(
 def test_a_line_type_that_registration_sent_beats_the_one_looked_up(
     sent: LineType, known: LineType, on_facesheet: LineType
 ) -> None:
-    facts = facts_of(_patient(Phone(MOBILE, sent)), {MOBILE: Number(line_type=known)})
+    facts = facts_of(_patient(Phone(MOBILE, sent)), {MOBILE: Number(Verdict(line_type=known))})
 
     assert facts.phones == (Phone(MOBILE, on_facesheet),)
 
@@ -146,20 +218,28 @@ def test_a_line_type_that_registration_sent_beats_the_one_looked_up(
     ],
 )
 def test_a_number_that_either_side_knows_to_be_invalid_is_invalid(sent: Status, known: Status, stands: Status) -> None:
-    facts = facts_of(_patient(Phone(MOBILE, status=sent)), {MOBILE: Number(status=known)})
+    facts = facts_of(_patient(Phone(MOBILE, status=sent)), {MOBILE: Number(Verdict(status=known))})
 
     assert facts.phones == (Phone(MOBILE, status=stands),)
 
 
 def test_routing_is_given_what_the_facesheet_shows() -> None:
-    numbers = {MOBILE: Number(consent={"main": OUT, "billing": IN}), "+15035550199": Number(consent={"main": OUT})}
+    numbers = {
+        MOBILE: Number(consent={"main": OUT, "billing": IN}),
+        LANDLINE: Number(consent={"main": REVIEW, "billing": NOTHING_SAID}),
+        "+15035550199": Number(consent={"main": OUT}),
+    }
 
     assert facts_of(PAT, numbers) == Facts(
         phones=PAT.phones,
         emails=PAT.emails,
         preferred_contact=MOBILE,
         do_not_contact=False,
-        sms_consent=(Consent(MOBILE, "billing", "opted_in"), Consent(MOBILE, "main", "opted_out")),
+        sms_consent=(
+            Consent(MOBILE, "billing", "opted_in"),
+            Consent(MOBILE, "main", "opted_out"),
+            Consent(LANDLINE, "main", "under_review"),
+        ),
     )
 
 

@@ -28,7 +28,7 @@ PURE = {
     "truth_table",
     "verdict",
 }
-SHAPES = {"api", "received", "triggers"}
+SHAPES = {"api", "inbound", "received", "triggers"}
 IO = {
     "announcements",
     "asked",
@@ -38,11 +38,16 @@ IO = {
     "consents",
     "decisions",
     "http",
+    "imports",
     "log",
+    "lookups",
+    "numbers",
     "patients",
     "practices",
     "queue",
+    "reports",
     "republish",
+    "reviews",
     "settings",
     "table",
 }

@@ -3,14 +3,15 @@
 I/O only to read content that lies beside a decision. Events carry what their consumers act on; why is read at the API.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from patient_contact import decisions, events, settings, table
 from patient_contact.bus import Entry
-
-CONSENT = "CONSENT#"
+from patient_contact.consent import NOTHING_SAID, LineConsent
+from patient_contact.numbers import number_of
 
 
 class Stale(Exception):
@@ -37,7 +38,7 @@ def of_record(record: Mapping[str, Any], now: datetime) -> list[Entry]:
     if record["eventName"] == "INSERT" and sk.startswith("CHANGE#"):
         return [_changed(record["eventID"], new)]
     if sk == "NUMBER":
-        return _consents(record["eventID"], table.decode_item(images.get("OldImage", {})), new)
+        return list(_of_number(record["eventID"], table.decode_item(images.get("OldImage", {})), new))
     return []
 
 
@@ -88,25 +89,25 @@ def _changed(event_id: str, item: Mapping[str, Any]) -> Entry:
     return Entry(settings.event_bus_name(), events.SOURCE_PREFERENCES, events.PREFERENCES_CHANGED, detail)
 
 
-def _consents(event_id: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Entry]:
+def _of_number(event_id: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Entry]:
+    """Announce what is in force now and was not before: of the number itself, and of consent line by line."""
     practice_id, number = table.ids_of(new["PK"])
-    changed = sorted(name for name in new if name.startswith(CONSENT) and new[name] != old.get(name))
-    return [
-        Entry(
-            settings.event_bus_name(),
-            events.SOURCE_PREFERENCES,
-            events.SMS_CONSENT_CHANGED,
-            {
-                "version": 1,
-                "event_id": f"{event_id}:{name.removeprefix(CONSENT)}",
-                "practice_id": practice_id,
-                "phone_number": number,
-                "line": name.removeprefix(CONSENT),
-                "status": new[name]["status"],
-                "source": new[name]["source"],
-                "said_at": new[name]["said_at"],
-                "recorded_at": new[name]["recorded_at"],
-            },
-        )
-        for name in changed
-    ]
+    before, after = number_of(old), number_of(new)
+    shared = {"version": 1, "practice_id": practice_id, "phone_number": number}
+    verdict = after.verdict
+    if (verdict.status, verdict.suspect) != (before.verdict.status, before.verdict.suspect):
+        told = {"status": verdict.status, "suspect": verdict.suspect, "line_type": verdict.line_type}
+        evidence = verdict.evidence and asdict(verdict.evidence)
+        detail = {**shared, "event_id": f"{event_id}#status", **told, "evidence": evidence}
+        yield Entry(settings.event_bus_name(), events.SOURCE_PREFERENCES, events.NUMBER_STATUS_CHANGED, detail)
+    for line, consent in sorted(after.consent.items()):
+        if consent.record != before.consent.get(line, NOTHING_SAID).record:
+            detail = {**shared, "event_id": f"{event_id}:{line}", "line": line, **_consent(consent)}
+            yield Entry(settings.event_bus_name(), events.SOURCE_PREFERENCES, events.SMS_CONSENT_CHANGED, detail)
+
+
+def _consent(consent: LineConsent) -> dict[str, object]:
+    """Give what is in force; where a message was read and nothing was ever said, nobody brought it."""
+    record = consent.record
+    names = ("source", "said_at", "recorded_at")
+    return {"status": consent.status, **{name: record and getattr(record, name) for name in names}}

@@ -8,11 +8,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from patient_contact.consent import ConsentSource, Evidence
 from patient_contact.contact_info import e164, is_country
-from patient_contact.facesheet import ConsentSource
 from patient_contact.facts import Channel, ConsentStatus, LineType, MessageClass, Status
 from patient_contact.reasons import Reason
 from patient_contact.received import Body, Id, Messages, Received, Subject, limited
+from patient_contact.replies import ReviewWord
 from patient_contact.routing import Rule
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
@@ -51,11 +52,12 @@ def _is_e164(number: str) -> str:
 
 
 class LineBody(Received):
-    """One of the practice's own sending numbers."""
+    """One of the practice's own sending numbers; `review_words` are keywords of replies that it leaves to staff."""
 
     id: Id
     name: Name
     phone_number: Annotated[PhoneText, AfterValidator(_is_e164)]
+    review_words: Annotated[list[ReviewWord], Field(max_length=5, default_factory=list)]
 
 
 class PracticeBody(Received):
@@ -117,6 +119,7 @@ class LineAnswer(Answered):
     id: str
     name: str
     phone_number: str
+    review_words: Annotated[list[ReviewWord], Field(exclude_if=lambda words: not words)]
 
 
 class PracticeAnswer(Answered):
@@ -242,21 +245,30 @@ class DoNotContactBody(Received):
 
 
 class SmsConsentBody(Received):
-    """An opt-out that staff record for a patient."""
+    """What staff record for a patient: an opt-out, or, with evidence of the patient's wish, an opt-in."""
 
     phone_number: PhoneText
     line: Id
-    status: Literal["opted_out"]
+    status: Literal["opted_out", "opted_in"]
+    evidence: Evidence | None = None
     note: Note | None = None
 
 
+SharedWith = Annotated[
+    Annotated[int, Field(ge=0, le=100)] | Literal["100+"],
+    Field(description="how many other patients of the practice have this phone"),
+]
+
+
 class PhoneAnswer(Answered):
-    """A phone on file, as staff see it."""
+    """A phone on file, as staff see it; `suspect`: texts to it have failed lately, and it is routed all the same."""
 
     number: str
     line_type: LineType
     status: Status
+    suspect: bool
     display: Literal["TEXT", "CALL"]
+    shared_with: SharedWith
 
 
 class EmailAnswer(Answered):
@@ -349,6 +361,183 @@ class FoundList(Answered):
 
     items: list[Found]
     next: str | None
+
+
+# --- consent ------------------------------------------------------------------------------------------------------
+
+
+class NumberBody(Received):
+    """A phone number."""
+
+    phone_number: PhoneText
+
+
+class EvidenceAnswer(Answered):
+    """What a change rests on: a receipt's event type, a lookup's result, or that registration sent the number anew."""
+
+    source: Literal["receipt", "lookup", "registration"]
+    code: str
+    at: Time
+    provider_message_id: OnlyIfGiven = None
+
+
+class LineConsentAnswer(Answered):
+    """The consent in force on one line, and where it came from; without a source where nothing was ever said."""
+
+    line: str
+    status: ConsentStatus
+    source: ConsentSource | None
+    actor: str | None
+    said_at: Time | None
+    recorded_at: Time | None
+
+
+class SaidAnswer(Answered):
+    """One thing that was recorded of consent, and what was in force after it.
+
+    `status` is what was said or found, `under_review` for a reply that was put on the list, with its `text`.
+    """
+
+    line: str
+    status: ConsentStatus | Literal["not_a_request"]
+    in_force: ConsentStatus
+    source: ConsentSource
+    said_at: Time
+    recorded_at: Time
+    actor: OnlyIfGiven = None
+    evidence: OnlyIfGiven = None
+    note: OnlyIfGiven = None
+    text: OnlyIfGiven = None
+    review_id: OnlyIfGiven = None
+
+
+class NumberChange(Answered):
+    """One change of what is known of a number, and the evidence for it."""
+
+    at: Time
+    status: Status
+    suspect: bool
+    line_type: LineType
+    evidence: EvidenceAnswer | None
+
+
+class NumberAnswer(Answered):
+    """A phone number: what is known of it, consent by line, who shares it, and a page of its consent history.
+
+    `patients` are the first hundred who have it on file, `changes` the last fifty of its status and line type.
+    """
+
+    phone_number: str
+    status: Status
+    suspect: bool
+    line_type: LineType
+    looked_up_at: Time | None
+    evidence: EvidenceAnswer | None
+    sms_consent: list[LineConsentAnswer]
+    patients: list[str]
+    more_patients: bool
+    changes: list[NumberChange]
+    history: list[SaidAnswer]
+    next: str | None
+
+
+class OptOutAnswer(Answered):
+    """A number that is opted out of texts from a line."""
+
+    phone_number: str
+    line: str
+    source: ConsentSource
+    actor: str | None
+    said_at: Time
+    recorded_at: Time
+
+
+class OptOutList(Answered):
+    """A page of current opt-outs, by line, the first said first."""
+
+    items: list[OptOutAnswer]
+    next: str | None
+
+
+class ReviewAnswer(Answered):
+    """A reply that staff must read by the end of the day on which it is due, since it may be a wish of this kind."""
+
+    review_id: str
+    due_on: Annotated[str, Field(description="a day in the practice's time zone, ISO 8601")]
+    overdue: bool
+    phone_number: str
+    line: str
+    wish: Literal["opted_in", "opted_out"]
+    text: str
+    said_at: Time
+    recorded_at: Time
+    sms_consent: ConsentStatus
+    patients: list[str]
+    more_patients: bool
+
+
+class ReviewList(Answered):
+    """A page of open reviews, the first due first."""
+
+    items: list[ReviewAnswer]
+    next: str | None
+
+
+class ReviewBody(Received):
+    """What a reply was, as staff read it."""
+
+    outcome: Literal["opted_out", "not_a_request"]
+    note: Note | None = None
+
+
+class ClosedReview(Answered):
+    """A review that is closed, and what is in force after it."""
+
+    review_id: str
+    phone_number: str
+    line: str
+    outcome: Literal["opted_out", "not_a_request"]
+    closed_by: str
+    closed_at: Time
+    sms_consent: ConsentStatus
+
+
+class ImportChange(Answered):
+    """A row of a file that opts a number out; `csv_line` is where it begins, the header's line being 1."""
+
+    csv_line: int
+    phone_number: str
+    line: str
+    from_: Annotated[ConsentStatus, Field(alias="from")]
+    to: ConsentStatus
+
+
+class ImportSkipped(Answered):
+    """A row that would opt a number in that is opted out: an import can only opt out."""
+
+    csv_line: int
+    phone_number: str
+    line: str
+    reason: Literal["OPT_OUT_ON_RECORD"]
+
+
+class ImportRefused(Answered):
+    """A row that cannot be read: the column, null when it is the whole row, and why; never its value."""
+
+    csv_line: int
+    column: str | None
+    message: str
+
+
+class ImportAnswer(Answered):
+    """What an import changed, or in a dry run would change; `unchanged` rows are on record or change nothing."""
+
+    dry_run: bool
+    rows: int
+    changes: list[ImportChange]
+    skipped: list[ImportSkipped]
+    unchanged: int
+    refused: list[ImportRefused]
 
 
 # --- routing ------------------------------------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 I/O only where it says `read`. Raises `Invalid` with the place of the field, never its value.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from patient_contact import api, http, patients, practices
+from patient_contact.consent import LineConsent
 from patient_contact.contact_info import e164, emails_on_file, phones_on_file
 from patient_contact.facesheet import Patient, Practice
 from patient_contact.facts import Consent, Facts, Message, Phone, Policy
@@ -50,6 +53,17 @@ def number(text: str, of: Practice, loc: Loc) -> str:
     return normalised
 
 
+def time(text: str, loc: Loc) -> datetime:
+    """Give a time that is ISO 8601: a moment with its offset, or a day, which begins in UTC."""
+    try:
+        asked_for = datetime.fromisoformat(text)
+    except ValueError:
+        raise http.Invalid(loc, "time", "not a time in ISO 8601, like 2026-11-20T17:02:11Z or 2026-11-20") from None
+    if not 1970 < asked_for.year < 9999:
+        raise http.Invalid(loc, "time", "not a time of our days")
+    return asked_for.replace(tzinfo=asked_for.tzinfo or UTC)
+
+
 def phone_on_file(phones: tuple[Phone, ...], text: str, of: Practice, loc: Loc) -> str:
     """Give a number as it is on file, however it was written."""
     candidates = (text, e164(text, of.default_country))
@@ -57,6 +71,25 @@ def phone_on_file(phones: tuple[Phone, ...], text: str, of: Practice, loc: Loc) 
         if phone.number in candidates:
             return phone.number
     raise http.Invalid(loc, "not_on_file", "this phone is not on the patient's file")
+
+
+def may_opt_in(body: api.SmsConsentBody) -> Callable[[LineConsent], None]:
+    """Hold an opt-in by staff against its evidence, and give what holds it against the consent in force."""
+    if body.status == "opted_in" and body.evidence is None:
+        raise http.Invalid(("body", "evidence"), "missing", "opting in for a patient needs evidence of their wish")
+
+    def check(before: LineConsent) -> None:
+        if body.status == "opted_out":
+            return
+        if before.only_the_patient_can_undo:
+            message = "the patient opted out by replying; only they can opt in again, by replying START"
+            raise http.Invalid(("body", "status"), "opted_out_by_the_patient", message)
+        if any(review.wish == "opted_out" for review in before.reviews.values()):
+            raise http.Conflict(
+                "review-open", "A reply that may be an opt-out waits to be read: close its review first."
+            )
+
+    return check
 
 
 def policy(body: api.PolicyFlags) -> Policy:

@@ -13,6 +13,7 @@ from botocore.session import get_session
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_events import EventBridgeClient
+    from types_boto3_pinpoint_sms_voice_v2 import PinpointSMSVoiceV2Client
     from types_boto3_sqs import SQSClient
 
 # At DEBUG, which a switch of the console sets for the whole function, botocore logs every request, patients included.
@@ -20,6 +21,8 @@ logging.getLogger("botocore").setLevel(logging.INFO)
 
 # Short enough that a retry still fits into the request that waits for it.
 CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+# Who asks a carrier waits for no second attempt: what was not answered is asked again from a queue.
+CARRIER_CONFIG = Config(connect_timeout=2, read_timeout=2, max_pool_connections=20, retries={"total_max_attempts": 1})
 
 
 @cache
@@ -27,8 +30,8 @@ def _session() -> Any:
     return get_session()
 
 
-def _client(service: str) -> Any:
-    return _session().create_client(service, config=CONFIG)
+def _client(service: str, config: Config = CONFIG) -> Any:
+    return _session().create_client(service, config=config)
 
 
 @cache
@@ -49,4 +52,11 @@ def sqs() -> "SQSClient":
 def events() -> "EventBridgeClient":
     """The bus's client."""
     client: EventBridgeClient = _client("events")
+    return client
+
+
+@cache
+def sms() -> "PinpointSMSVoiceV2Client":
+    """The client of AWS End User Messaging."""
+    client: PinpointSMSVoiceV2Client = _client("pinpoint-sms-voice-v2", CARRIER_CONFIG)
     return client

@@ -12,10 +12,18 @@ MESSAGE_ROUTED = "MessageRouted"
 MESSAGE_SUPPRESSED = "MessageSuppressed"
 PREFERENCES_CHANGED = "PreferencesChanged"
 SMS_CONSENT_CHANGED = "SmsConsentChanged"
+NUMBER_STATUS_CHANGED = "NumberStatusChanged"
+
+# What AWS End User Messaging puts on the account's default bus.
+SOURCE_RECEIPTS = "aws.sms-voice"
+RECEIPTS = ("Text Message Delivery Status Updated", "Voice Message Delivery Status Updated")
 
 # A message is received at most this often; on the last receive the function dead-letters it itself, with the reason.
 MAX_RECEIVES = 5
 AUTOMATION_BATCH = 100
+REPLY_BATCH = 100
+RECEIPT_BATCH = 100
+LOOKUP_BATCH = 10
 STREAM_BATCH = 100
 
 # Claims outlive every event that may be accepted, so that no replay sends a second message.

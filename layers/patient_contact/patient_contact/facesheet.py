@@ -1,24 +1,25 @@
 """What is kept of a practice, a patient and a phone number, and the two views of it: routing's facts and the facesheet.
 
-Pure: imports facts only. Times are UTC, ISO 8601, as text.
+Pure. Times are UTC, ISO 8601, as text.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from patient_contact.facts import Consent, ConsentStatus, Email, Facts, LineType, Phone, Policy, Status
-
-ConsentSource = Literal["keyword", "staff", "carrier", "import"]
+from patient_contact.consent import ConsentRecord, LineConsent
+from patient_contact.facts import Consent, Email, Facts, Phone, Policy, Status
+from patient_contact.verdict import NOTHING_KNOWN, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One of the practice's own sending numbers."""
+    """One of the practice's own sending numbers; `review_words` are the keywords that it leaves to staff."""
 
     id: str
     name: str
     phone_number: str
+    review_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +57,11 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class ConsentRecord:
-    """The consent now in force for (number, line), who said it when, and when it was recorded."""
-
-    status: ConsentStatus
-    source: ConsentSource
-    said_at: str
-    recorded_at: str
-    actor: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Number:
-    """What is known of a phone number whoever has it: verdicts on it, and consent by line."""
+    """What is known of a phone number whoever has it: what carriers say of it, and consent by line."""
 
-    status: Status = "valid"
-    line_type: LineType = "unknown"
-    consent: Mapping[str, ConsentRecord] = field(default_factory=dict)
+    verdict: Verdict = NOTHING_KNOWN
+    consent: Mapping[str, LineConsent] = field(default_factory=dict)
 
 
 UNKNOWN_NUMBER = Number()
@@ -91,20 +80,23 @@ def phones_of(patient: Patient, numbers: Mapping[str, Number]) -> tuple[Phone, .
 
 
 def _known(phone: Phone, number: Number) -> Phone:
-    line_type = number.line_type if phone.line_type == "unknown" else phone.line_type
-    status: Status = "invalid" if "invalid" in (phone.status, number.status) else "valid"
+    line_type = number.verdict.line_type if phone.line_type == "unknown" else phone.line_type
+    status: Status = "invalid" if "invalid" in (phone.status, number.verdict.status) else "valid"
     return Phone(phone.number, line_type, status)
 
 
 def _recorded(phones: Iterable[Phone], numbers: Mapping[str, Number]) -> Iterator[tuple[str, str, ConsentRecord]]:
     """Give the (number, line) pairs of these phones on which something was recorded, with what it was."""
     for phone in phones:
-        for line, record in sorted(numbers.get(phone.number, UNKNOWN_NUMBER).consent.items()):
-            yield phone.number, line, record
+        for line, consent in sorted(numbers.get(phone.number, UNKNOWN_NUMBER).consent.items()):
+            if (record := consent.record) is not None:
+                yield phone.number, line, record
 
 
-def facesheet(patient: Patient, numbers: Mapping[str, Number]) -> dict[str, object]:
-    """Give the facesheet in the form of the API."""
+def facesheet(
+    patient: Patient, numbers: Mapping[str, Number], shared_with: Mapping[str, int | str]
+) -> dict[str, object]:
+    """Give the facesheet in the form of the API; `shared_with` says how many others have each number."""
     phones = phones_of(patient, numbers)
     consents = [
         {
@@ -122,7 +114,15 @@ def facesheet(patient: Patient, numbers: Mapping[str, Number]) -> dict[str, obje
         "patient_id": patient.patient_id,
         "version": patient.version,
         "phones": [
-            {"number": p.number, "line_type": p.line_type, "status": p.status, "display": display(p)} for p in phones
+            {
+                "number": phone.number,
+                "line_type": phone.line_type,
+                "status": phone.status,
+                "suspect": phone.status == "valid" and numbers.get(phone.number, UNKNOWN_NUMBER).verdict.suspect,
+                "display": display(phone),
+                "shared_with": shared_with.get(phone.number, 0),
+            }
+            for phone in phones
         ],
         "emails": [{"address": email.address, "status": email.status} for email in patient.emails],
         "preferred_contact": _preferred_contact(patient.preferred_contact, phones),

@@ -7,8 +7,9 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -21,17 +22,21 @@ from patient_contact.practices import LineInUse, LineMoved, LineTaken
 from patient_contact.table import Contended, TableUnavailable
 
 MAX_BODY = 256 * 1024
+# A file of 5,000 rows is under 1 MB.
+MAX_CSV = 1024 * 1024
 # Lambda answers 6 MB at most, in UTF-8, of which a character of ours (JSON escapes the rest) takes one byte.
 MAX_ANSWER = 5_000_000
 
 PATH = "/v1/practices/<practice_id>"
 PROBLEM_JSON = "application/problem+json"
 JSON = "application/json"
+CSV = "text/csv"
 
 PracticeId = Annotated[str, Path(pattern=received.ID_PATTERN)]
 PatientId = Annotated[str, Path(pattern=received.ID_PATTERN)]
 AutomationId = Annotated[str, Path(pattern=received.ID_PATTERN)]
 MessageId = Annotated[str, Path(pattern=received.MESSAGE_ID_PATTERN)]
+ReviewId = Annotated[str, Path(pattern=received.REVIEW_ID_PATTERN)]
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=2_000)]
@@ -57,12 +62,17 @@ PATH_IDS = {
     "patient_id": re.compile(received.ID_PATTERN),
     "automation_id": re.compile(received.ID_PATTERN),
     "message_id": re.compile(received.MESSAGE_ID_PATTERN),
+    "review_id": re.compile(received.REVIEW_ID_PATTERN),
 }
 
-# A place in a list: after an id, a change's version, or a decision's time and message id.
+# A place in a list: after an id or a change's version; after a time and, at that time, a decision's message id or what
+# was said on a line; on a line, after an opt-out. Never with a phone number: cursors are in URLs.
 AFTER_ID = re.compile(received.ID_PATTERN)
+AFTER_REVIEW = re.compile(received.REVIEW_ID_PATTERN)
 AFTER_VERSION = re.compile(r"[0-9]{10}")
 AFTER_DECISION = re.compile(r"[0-9T:.Z-]{27} [A-Za-z0-9._~:-]{1,400}")
+AFTER_SAID = re.compile(r"[0-9T:.Z-]{27} [A-Za-z0-9._~-]{1,128}#[0-9T:.Z-]{27}#[A-Za-z0-9._~-]{0,140}")
+AFTER_OPT_OUT = re.compile(r"[A-Za-z0-9._~-]{1,128} ([0-9T:.Z-]{27}#[A-Za-z0-9._~-]{0,140})?")
 
 Event = dict[str, Any]
 
@@ -84,7 +94,19 @@ class Invalid(Exception):
 
 
 class Malformed(Exception):
-    """The body is not JSON in UTF-8, or not base64 where it should be."""
+    """The body is not JSON (or, where that is asked for, CSV) in UTF-8, or not base64 where it should be."""
+
+
+class Conflict(Exception):
+    """What is stored does not allow it; `slug` and the message say why, never with a value."""
+
+    def __init__(self, slug: str, message: str) -> None:
+        super().__init__(message)
+        self.slug = slug
+
+
+class TryAgain(Exception):
+    """It could not be done, or not all of it, now; the message says what is to be sent again."""
 
 
 def resolver() -> APIGatewayHttpResolver:
@@ -111,8 +133,15 @@ def needs(scope: str) -> list[dict[str, list[str]]]:
     return [{"jwt": [scope]}]
 
 
-def serve(app: APIGatewayHttpResolver, event: Event, context: LambdaContext, logger: Logger) -> Event:
-    """Answer one request: check its size, practice and ids, read its body, run its route, and log the audit line."""
+def serve(
+    app: APIGatewayHttpResolver, event: Event, context: LambdaContext, logger: Logger, csv_routes: Collection[str] = ()
+) -> Event:
+    """Answer one request: check its size, practice and ids, read its body, run its route, and log the audit line.
+
+    `csv_routes` are the keys of routes that take CSV, which they read by `csv_body`; all others take JSON.
+    """
+    takes_csv = event.get("routeKey") in csv_routes
+    max_body = MAX_CSV if takes_csv else MAX_BODY
     claims = event.get("requestContext", {}).get("authorizer", {}).get("jwt", {}).get("claims", {})
     parameters = event.get("pathParameters") or {}
     practice_id = parameters.get("practice_id", "")
@@ -120,15 +149,15 @@ def serve(app: APIGatewayHttpResolver, event: Event, context: LambdaContext, log
     patient_ids = [parameters["patient_id"]] if "patient_id" in parameters else []
     app.context["patient_ids"] = patient_ids
     try:
-        if _too_large(event):
-            answer = problem(413, "too-large", f"A body has at most {MAX_BODY // 1024} KB.")
+        if _body_bytes(event) > max_body:
+            answer = problem(413, "too-large", f"A body has at most {max_body // 1024} KB.")
         elif not is_own:
             answer = problem(403, "other-practice", "The token is not for this practice.")
         elif not claims.get("sub"):
             answer = problem(403, "nobody", "The token does not say in `sub` who is asking.")
         else:
             _check_ids(parameters)
-            answer = app.resolve(_with_text_body(event), context)
+            answer = app.resolve(_with_text(event) if takes_csv else _with_json(event), context)
             if len(answer.get("body") or "") > MAX_ANSWER:
                 answer = problem(413, "answer-too-large", "The answer would be too large: ask for less at once.")
     except Exception as error:  # noqa: BLE001 - whatever it is becomes an answer
@@ -163,6 +192,20 @@ def subject(app: APIGatewayHttpResolver) -> str:
     return str(app.current_event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"])
 
 
+def csv_body(app: APIGatewayHttpResolver) -> str:
+    """Give the CSV that was sent."""
+    return app.current_event.body or ""
+
+
+def csv_answer(text: str, app: APIGatewayHttpResolver, place: str | None) -> Response[Any]:
+    """Answer a page of a list as CSV; the address of the next page is in the `Link` header (RFC 8288)."""
+    headers: dict[str, Any] = {"Cache-Control": "no-store"}
+    if place is not None:
+        asked = {**(app.current_event.query_string_parameters or {}), "cursor": cursor_to(place)}
+        headers["Link"] = f'<?{urlencode(asked)}>; rel="next"'
+    return Response(status_code=200, content_type=f"{CSV}; charset=utf-8", body=text, headers=headers)
+
+
 def answer(body: object, status: int = 200, *, etag: str | None = None, location: str | None = None) -> Response[Any]:
     """Answer JSON, with the entity tag that a write may be made conditional on."""
     headers: dict[str, Any] = {"Cache-Control": "no-store"}
@@ -175,8 +218,14 @@ def answer(body: object, status: int = 200, *, etag: str | None = None, location
 
 def next_page(items: Iterable[object], place: str | None) -> Response[Any]:
     """Answer a page of a list, with an opaque cursor to go on from `place`. What list it is stays in the path."""
-    cursor = None if place is None else base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
-    return answer({"items": list(items), "next": cursor})
+    return answer({"items": list(items), "next": cursor_to(place)})
+
+
+def cursor_to(place: str | None) -> str | None:
+    """Give an opaque cursor to go on from a place; None at the end of a list."""
+    if place is None:
+        return None
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
 def place(cursor_text: str | None, shape: re.Pattern[str]) -> str | None:
@@ -189,8 +238,13 @@ def place(cursor_text: str | None, shape: re.Pattern[str]) -> str | None:
     except ValueError:
         position = ""
     if not shape.fullmatch(position):
-        raise Invalid(("query", "cursor"), "cursor", "not a cursor that this list has given")
+        raise bad_cursor()
     return position
+
+
+def bad_cursor() -> Invalid:
+    """Give the error for a cursor that this list did not give."""
+    return Invalid(("query", "cursor"), "cursor", "not a cursor that this list has given")
 
 
 def problem(
@@ -224,6 +278,10 @@ def _problem_of(error: Exception) -> Event:
             return problem(400, "malformed", str(error))
         case Invalid():
             return problem(422, "invalid", str(error), errors=[error.error])
+        case Conflict():
+            return problem(409, error.slug, str(error))
+        case TryAgain():
+            return problem(503, "try-again", str(error), retry_after=1)
         case Unknown():
             return problem(404, f"unknown-{error.what}", f"There is no such {error.what}.")
         case patients.UnknownPatient():
@@ -265,14 +323,11 @@ def _refuse_fields(error: RequestValidationError) -> Response[Any]:
     )
 
 
-def _too_large(event: Event) -> bool:
+def _body_bytes(event: Event) -> int:
     body = event.get("body") or ""
-    size = (
-        len(body) * 3 // 4 - body[-2:].count("=")
-        if event.get("isBase64Encoded")
-        else len(body.encode("utf-8", "replace"))
-    )
-    return size > MAX_BODY
+    if event.get("isBase64Encoded"):
+        return len(body) * 3 // 4 - body[-2:].count("=")
+    return len(body.encode("utf-8", "replace"))
 
 
 def _check_ids(parameters: Mapping[str, str]) -> None:
@@ -280,25 +335,34 @@ def _check_ids(parameters: Mapping[str, str]) -> None:
     for name, pattern in PATH_IDS.items():
         if name in parameters and not pattern.fullmatch(parameters[name]):
             message = "1 to 128 of the characters A-Z a-z 0-9 . _ ~ - (a message id also :)"
+            if name == "review_id":
+                message = "the id of a review, as the list gives it"
             raise Invalid(("path", name), "string_pattern_mismatch", message)
 
 
-def _with_text_body(event: Event) -> Event:
-    """Give the event with its body as JSON text; we speak JSON whatever the content type says."""
+def _with_text(event: Event) -> Event:
+    """Give the event with its body as text, whatever the content type says."""
     body = event.get("body")
-    if not body:
+    if not body or not event.get("isBase64Encoded"):
         return event
     try:
-        if event.get("isBase64Encoded"):
-            body = base64.b64decode(body, validate=True).decode()
-        parsed = json.loads(body)
+        text = base64.b64decode(body, validate=True).decode()
     except binascii.Error:
         raise Malformed("The body is not valid base64.") from None
     except UnicodeDecodeError:
         raise Malformed("The body is not UTF-8.") from None
+    return {**event, "body": text, "isBase64Encoded": False}
+
+
+def _with_json(event: Event) -> Event:
+    """Give the event with its body as JSON text; we speak JSON whatever the content type says."""
+    event = _with_text(event)
+    if not event.get("body"):
+        return event
+    try:
+        parsed = json.loads(event["body"])
     except (ValueError, RecursionError):
         raise Malformed("The body is not valid JSON.") from None
     if not isinstance(parsed, dict):
         raise Invalid(("body",), "dict_type", "the body is a JSON object")
-    headers = {**event.get("headers", {}), "content-type": JSON}
-    return {**event, "body": body, "isBase64Encoded": False, "headers": headers}
+    return {**event, "headers": {**event.get("headers", {}), "content-type": JSON}}

@@ -32,12 +32,24 @@ def keyed_hash(*ids: str) -> str:
 
 
 def count(metric: str, service: str, reason: str) -> None:
-    """Count one suppressed message or dead-lettered event by its reason."""
+    """Count one message, reply, receipt or dead-lettered event by its reason or class."""
     with single_metric(
         name=metric,
         unit=MetricUnit.Count,
         value=1,
         namespace=NAMESPACE,
         default_dimensions={"service": service, "reason": reason},
+    ):
+        pass
+
+
+def measure(metric: str, service: str, value: int) -> None:
+    """Say how many of something there are now."""
+    with single_metric(
+        name=metric,
+        unit=MetricUnit.Count,
+        value=value,
+        namespace=NAMESPACE,
+        default_dimensions={"service": service},
     ):
         pass

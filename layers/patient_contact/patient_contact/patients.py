@@ -1,4 +1,4 @@
-"""Patients and phone numbers, as they are kept: contact info, preferences, changes, who shares a number.
+"""Patients, as they are kept: contact info, preferences, changes; and gathered, with what is known of their numbers.
 
 I/O. State and its change record are written in one transaction, conditional on the version that was read.
 """
@@ -9,16 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from patient_contact import clock, table
-from patient_contact.facesheet import ConsentRecord, Number, Patient
+from patient_contact import clock, numbers, table
+from patient_contact.facesheet import Number, Patient
 from patient_contact.facts import Email, Phone, is_number
 
 # How old facts may be when they decide, in seconds.
 MAX_AGE = 5.0
 
 What = Literal["contact_info", "preferred_contact", "do_not_contact"]
-
-_SHARED = "PATIENT#"
 
 
 class UnknownPatient(Exception):
@@ -93,16 +91,16 @@ def gather(patients: Iterable[tuple[str, str]]) -> Gathering:
     found = table.batch_get(wanted)
     files = {wanted[key]: _patient(item) for key, item in found.items.items()}
     number_keys = {ids: _number_keys(ids[0], patient) for ids, patient in files.items()}
-    numbers = table.batch_get(key for keys in number_keys.values() for key in keys)
+    of_numbers = table.batch_get(key for keys in number_keys.values() for key in keys)
 
     answer: dict[tuple[str, str], Found] = {}
     for key, ids in wanted.items():
-        if key in found.unread or numbers.unread.intersection(number_keys.get(ids, [])):
+        if key in found.unread or of_numbers.unread.intersection(number_keys.get(ids, [])):
             answer[ids] = unavailable
         elif ids not in files:
             answer[ids] = None
         else:
-            answer[ids] = Gathered(files[ids], _known(number_keys[ids], numbers))
+            answer[ids] = Gathered(files[ids], _known(number_keys[ids], of_numbers))
     return Gathering(answer, as_of, fresh_until)
 
 
@@ -155,6 +153,12 @@ def expect_version(patient: Patient | None, if_match: str | None) -> None:
         raise StaleVersion
 
 
+def unchanged(patient: Patient) -> tuple[table.Item, Exception]:
+    """Give the operation that holds a patient at this version, and what its failure means."""
+    key = (table.patient_pk(patient.practice_id, patient.patient_id), "PATIENT")
+    return table.check_op(key, "version = :seen", seen=patient.version), StaleVersion()
+
+
 def _writes(before: Patient | None, after: Patient, what: What, note: str | None) -> list[table.Item]:
     pk = table.patient_pk(after.practice_id, after.patient_id)
     patient = {
@@ -184,18 +188,11 @@ def _writes(before: Patient | None, after: Patient, what: What, note: str | None
         if before is None
         else {"condition": "version = :before", "before": before.version}
     )
-    had = [] if before is None else _numbers(before)
-    has = _numbers(after)
-    shares = [
-        table.put_op({"PK": table.number_pk(after.practice_id, number), "SK": _SHARED + after.patient_id})
-        for number in has
-        if number not in had
-    ]
-    leaves = [
-        table.delete_op((table.number_pk(after.practice_id, number), _SHARED + after.patient_id))
-        for number in had
-        if number not in has
-    ]
+    had = [] if before is None else numbers_on_file(before)
+    has = numbers_on_file(after)
+    ids = after.practice_id, after.patient_id
+    shares = [numbers.share_op(ids[0], number, ids[1]) for number in has if number not in had]
+    leaves = [numbers.leave_op(ids[0], number, ids[1]) for number in had if number not in has]
     return [
         table.put_op(patient, **condition),
         table.put_op(record, "attribute_not_exists(PK)"),
@@ -227,24 +224,18 @@ def list_changes(
     return page.items, page.next and page.next.partition("#")[2]
 
 
-def sharing(practice_id: str, number: str, limit: int, after: str | None) -> tuple[list[str], str | None]:
-    """Give a page of the ids of the patients who have this number, and the id to go on after."""
-    page = table.query(table.number_pk(practice_id, number), _SHARED, limit=limit, after=after and _SHARED + after)
-    return [item["SK"].partition("#")[2] for item in page.items], page.next and page.next.partition("#")[2]
-
-
-def _numbers(patient: Patient) -> list[str]:
-    """The numbers on file that are numbers; junk has no item of its own."""
+def numbers_on_file(patient: Patient) -> list[str]:
+    """Give the numbers on file that are numbers; junk has no item of its own."""
     return [phone.number for phone in patient.phones if is_number(phone.number)]
 
 
 def _number_keys(practice_id: str, patient: Patient) -> list[table.Key]:
-    return [(table.number_pk(practice_id, number), "NUMBER") for number in _numbers(patient)]
+    return [table.number_key(practice_id, number) for number in numbers_on_file(patient)]
 
 
 def _known(keys: Iterable[table.Key], found: table.BatchRead) -> dict[str, Number]:
     """What was found of numbers, by number; of most of them nothing is known."""
-    return {table.ids_of(key[0])[1]: _number(found.items[key]) for key in keys if key in found.items}
+    return {table.ids_of(key[0])[1]: numbers.number_of(found.items[key]) for key in keys if key in found.items}
 
 
 def _patient(item: Mapping[str, Any]) -> Patient:
@@ -260,14 +251,3 @@ def _patient(item: Mapping[str, Any]) -> Patient:
         item["updated_at"],
         item["updated_by"],
     )
-
-
-def _number(item: Mapping[str, Any]) -> Number:
-    consent = {
-        name.partition("#")[2]: ConsentRecord(
-            record["status"], record["source"], record["said_at"], record["recorded_at"], record.get("actor")
-        )
-        for name, record in item.items()
-        if name.startswith("CONSENT#")
-    }
-    return Number(item.get("status", "valid"), item.get("line_type", "unknown"), consent)

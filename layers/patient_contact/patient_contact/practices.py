@@ -3,7 +3,7 @@
 I/O. Read once per invocation and never kept across invocations, so that policy and content are always current.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -34,6 +34,38 @@ class Automation:
     line: str | None
     enabled: bool
     content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLine:
+    """What replies need to know of the line that they were written to; `time_zone` is the practice's."""
+
+    practice_id: str
+    line: str
+    phone_number: str
+    review_words: tuple[str, ...]
+    time_zone: str
+    has_consent: bool
+
+
+def read_lines(phone_numbers: Iterable[str]) -> dict[str, OwnLine]:
+    """Read whose lines these numbers are, strongly consistent, in one round; those that are nobody's are left out."""
+    keys = {table.line_key(number): number for number in phone_numbers}
+    found = table.batch_get(keys)
+    if found.unread:
+        raise table.TableUnavailable("lines left unread")
+    return {keys[key]: _own_line(keys[key], item) for key, item in found.items.items()}
+
+
+def _own_line(phone_number: str, item: Mapping[str, Any]) -> OwnLine:
+    return OwnLine(
+        item["practice_id"],
+        item["line"],
+        phone_number,
+        tuple(item.get("review_words", ())),
+        item.get("time_zone", "UTC"),
+        item.get("has_consent", False),
+    )
 
 
 def read(practice_id: str) -> Practice | None:
@@ -82,22 +114,37 @@ def _practice_write(before: Practice | None, after: Practice) -> table.Item:
 
 def _line_writes(before: Practice | None, after: Practice) -> list[tuple[table.Item, Exception]]:
     """Give the writes that move the numbers from the old lines to the new, each with what its failure means."""
-    had = {} if before is None else {line.phone_number: line.id for line in before.lines}
-    has = {line.phone_number: line.id for line in after.lines}
+    had = {} if before is None else {line.phone_number: line for line in before.lines}
+    has = {line.phone_number: line for line in after.lines}
     writes: list[tuple[table.Item, Exception]] = [
         (table.delete_op(table.line_key(number), "attribute_not_exists(has_consent)"), LineInUse())
         for number in had.keys() - has.keys()
     ]
     for number, line in has.items():
-        if had.get(number) == line:
+        earlier = had.get(number)
+        told: dict[str, Any] = {"review_words": list(line.review_words), "time_zone": after.time_zone}
+        if before is not None and earlier is not None and earlier.id == line.id:
+            if (earlier.review_words, before.time_zone) != (line.review_words, after.time_zone):
+                writes.append((_tell_line(number, told, after.practice_id), LineMoved()))
             continue
         pk, sk = table.line_key(number)
-        item = {"PK": pk, "SK": sk, "practice_id": after.practice_id, "line": line}
-        if number in had:
+        item = {"PK": pk, "SK": sk, "practice_id": after.practice_id, "line": line.id, **told}
+        if earlier is not None:
             writes.append((table.put_op(item, "attribute_not_exists(has_consent)"), LineInUse()))
         else:
             writes.append((table.put_op(item, "attribute_not_exists(PK)"), LineTaken()))
     return writes
+
+
+def _tell_line(number: str, told: Mapping[str, Any], practice_id: str) -> table.Item:
+    """Change what a line's own item says; whether it has consent on record stays."""
+    return table.update_op(
+        table.line_key(number),
+        "SET review_words = :review_words, time_zone = :time_zone",
+        "practice_id = :practice_id",
+        **told,
+        practice_id=practice_id,
+    )
 
 
 def _automations_keep_their_lines(before: Practice, after: Practice) -> None:
@@ -109,28 +156,24 @@ def _automations_keep_their_lines(before: Practice, after: Practice) -> None:
 def expect_consent(practice: Practice, line: str) -> None:
     """Mark a line as one that has recorded consent, for good, before the first consent on it is recorded."""
     number = next((own.phone_number for own in practice.lines if own.id == line), None)
-    if number is None:
+    own = None if number is None else read_lines([number]).get(number)
+    if own is None or (own.practice_id, own.line) != (practice.practice_id, line):
         raise LineMoved
-    key = table.line_key(number)
-    item = table.get(key)
-    if (
-        item is not None
-        and item.get("has_consent")
-        and (item["practice_id"], item["line"])
-        == (
-            practice.practice_id,
-            line,
-        )
-    ):
+    mark_consent(own)
+
+
+def mark_consent(own: OwnLine) -> None:
+    """Mark a line as one that has recorded consent, unless it is; raise LineMoved when it is somebody else's now."""
+    if own.has_consent:
         return
     mark = table.update_op(
-        key,
+        table.line_key(own.phone_number),
         "SET has_consent = :true",
         "practice_id = :practice AND #line = :line",
         {"#line": "line"},
         true=True,
-        practice=practice.practice_id,
-        line=line,
+        practice=own.practice_id,
+        line=own.line,
     )
     for _ in table.attempts():
         try:
@@ -150,7 +193,10 @@ def _practice(practice_id: str, item: Mapping[str, Any]) -> Practice:
         item["time_zone"],
         item["default_country"],
         Policy(**item["policy"]),
-        tuple(Line(**line) for line in item["lines"]),
+        tuple(
+            Line(line["id"], line["name"], line["phone_number"], tuple(line.get("review_words", ())))
+            for line in item["lines"]
+        ),
         item["default_line"],
         item["sending"],
         item["version"],

@@ -3,9 +3,18 @@
 Shapes: imports the pure half. Messages of errors name the field and the rule, never the value.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from patient_contact import content
 from patient_contact.content import Content
@@ -14,9 +23,33 @@ from patient_contact.facts import Channel
 ID_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
 OCCURRENCE_PATTERN = r"^[A-Za-z0-9._~:-]{1,128}$"
 MESSAGE_ID_PATTERN = r"^[A-Za-z0-9._~:-]{1,400}$"
+# When a reply must have been read, and the reply's own id.
+REVIEW_ID_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}~[A-Za-z0-9._~-]{1,128}$"
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 OccurrenceId = Annotated[str, StringConstraints(pattern=OCCURRENCE_PATTERN)]
+
+
+def _iso_time(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("a time is ISO 8601 text")  # noqa: TRY004 - pydantic's errors are ValueErrors
+    time = datetime.fromisoformat(value)
+    if time.tzinfo is None:
+        raise ValueError("a time says its offset from UTC")
+    if not 1970 < time.year < 9999:
+        raise ValueError("a time is of our days")
+    return time.astimezone(UTC)
+
+
+# Not as pydantic reads times: it takes any number, a phone number too, for seconds since 1970.
+IsoTime = Annotated[datetime, BeforeValidator(_iso_time)]
+
+
+def fields_of(error: ValidationError, model: type[BaseModel]) -> str:
+    """Name the fields that an error is about; a name that is not ours may itself be data, and is not repeated."""
+    ours = {field.alias or name for name, field in model.model_fields.items()}
+    names = {str(part["loc"][0]) if part["loc"] else "all of it" for part in error.errors(include_input=False)}
+    return ", ".join(sorted(name if name in ours | {"all of it"} else "unknown field" for name in names))
 
 
 class Received(BaseModel):

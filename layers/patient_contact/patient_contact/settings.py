@@ -18,6 +18,26 @@ def automations_dlq_url() -> str:
     return os.environ["AUTOMATIONS_DLQ_URL"]
 
 
+def replies_dlq_url() -> str:
+    """Where replies go that can never be handled."""
+    return os.environ["REPLIES_DLQ_URL"]
+
+
+def receipts_dlq_url() -> str:
+    """Where receipts go that can never be handled."""
+    return os.environ["RECEIPTS_DLQ_URL"]
+
+
+def lookups_queue_url() -> str:
+    """Where numbers wait that are yet to be looked up."""
+    return os.environ["LOOKUPS_QUEUE_URL"]
+
+
+def lookups_dlq_url() -> str:
+    """Where numbers go that cannot be looked up."""
+    return os.environ["LOOKUPS_DLQ_URL"]
+
+
 def decision_retention_days() -> int:
     """How long decisions are kept."""
     return int(os.environ["DECISION_RETENTION_DAYS"])

@@ -22,6 +22,7 @@ Item = dict[str, Any]
 
 # BatchGetItem takes at most so many keys.
 BATCH_KEYS = 100
+MAX_OPERATIONS = 100
 # How long reads that DynamoDB left unprocessed are asked for again, in seconds.
 BATCH_PATIENCE = 5.0
 # How long a write is tried again that meets others' writes, in seconds.
@@ -46,11 +47,15 @@ class TableUnavailable(Exception):
 
 
 class ConditionFailed(Exception):
-    """A condition did not hold; `failed` are the places in the transaction of the operations that failed."""
+    """A condition did not hold; `failed` are the places in the transaction of the operations that failed.
 
-    def __init__(self, failed: tuple[int, ...] = ()) -> None:
+    `items` are what was found in the place of what was expected, by the place of an operation that asks for it.
+    """
+
+    def __init__(self, failed: tuple[int, ...] = (), items: Mapping[int, Item] | None = None) -> None:
         super().__init__("a condition did not hold")
         self.failed = failed
+        self.items = items or {}
 
 
 class Contended(Exception):
@@ -70,6 +75,11 @@ def patient_pk(practice_id: str, patient_id: str) -> str:
 def number_pk(practice_id: str, e164: str) -> str:
     """The partition of a phone number of a practice's patients."""
     return f"PRACTICE#{practice_id}#NUMBER#{e164}"
+
+
+def number_key(practice_id: str, e164: str) -> Key:
+    """The item that says what is known of a phone number, and what its owner consents to."""
+    return number_pk(practice_id, e164), "NUMBER"
 
 
 def line_key(e164: str) -> Key:
@@ -219,8 +229,9 @@ def check_op(key: Key, condition: str, **values: object) -> Item:
 def update_op(
     key: Key, expression: str, condition: str | None, names: Mapping[str, str] | None = None, **values: object
 ) -> Item:
-    """One operation of a transaction: update an item."""
+    """One operation of a transaction: update an item; when its condition fails, the item is in ConditionFailed."""
     op = _conditional({"Key": _key(key), "UpdateExpression": expression}, condition, values)
+    op["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
     if names:
         op["ExpressionAttributeNames"] = dict(names)
     return {"Update": op}
@@ -302,6 +313,47 @@ def newest_keys(
             return found[:limit], len(found) > limit
 
 
+def index_keys(pk: str, after: str, limit: int) -> tuple[list[tuple[Key, str]], bool]:
+    """Give the (key, sort key in the index) of a page of the global index's partition, and whether more follow.
+
+    Only those whose sort key is greater than `after`. Eventually consistent, as global indexes are.
+    """
+    found: list[tuple[Key, str]] = []
+    while True:
+        start = found[-1][1] if found else after
+        with _errors():
+            answer = aws.dynamodb().query(
+                TableName=settings.table_name(),
+                IndexName="GSI1",
+                KeyConditionExpression="GSI1PK = :pk AND GSI1SK > :after",
+                ExpressionAttributeValues={":pk": {"S": pk}, ":after": {"S": start}},
+                Limit=limit + 1 - len(found),
+            )
+        found += [((item["PK"]["S"], item["SK"]["S"]), item["GSI1SK"]["S"]) for item in answer["Items"]]
+        if len(found) > limit or not answer.get("LastEvaluatedKey"):
+            return found[:limit], len(found) > limit
+
+
+def count_index(pk: str, before: str) -> int:
+    """Count the items of the global index's partition whose sort key is less than `before`."""
+    counted, start = 0, None
+    while True:
+        arguments: dict[str, Any] = {"ExclusiveStartKey": start} if start else {}
+        with _errors():
+            answer = aws.dynamodb().query(
+                TableName=settings.table_name(),
+                IndexName="GSI1",
+                KeyConditionExpression="GSI1PK = :pk AND GSI1SK < :before",
+                ExpressionAttributeValues={":pk": {"S": pk}, ":before": {"S": before}},
+                Select="COUNT",
+                **arguments,
+            )
+        counted += answer["Count"]
+        start = answer.get("LastEvaluatedKey")
+        if not start:
+            return counted
+
+
 class _Holds(Exception):
     """A single write's condition failed; `item` is what holds the key."""
 
@@ -332,7 +384,8 @@ def _errors() -> Iterator[None]:
 
 
 def _cancelled(error: ClientError) -> Exception:
-    reasons = [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]
+    told: list[Item] = list(error.response.get("CancellationReasons", []))  # type: ignore[arg-type]  # not in botocore's types
+    reasons = [reason.get("Code", "None") for reason in told]
     if not reasons:
         reasons = re.findall(r"\w+", error.response["Error"].get("Message", "").partition("[")[2])
     if any(reason in UNAVAILABLE for reason in reasons):
@@ -340,7 +393,8 @@ def _cancelled(error: ClientError) -> Exception:
     if "TransactionConflict" in reasons:
         return Contended()
     failed = tuple(n for n, reason in enumerate(reasons) if reason == "ConditionalCheckFailed")
-    return ConditionFailed(failed) if failed else error
+    items = {n: decode_item(reason["Item"]) for n, reason in enumerate(told) if reason.get("Item")}
+    return ConditionFailed(failed, items) if failed else error
 
 
 def attempts() -> Iterator[int]:

@@ -1,0 +1,130 @@
+"""What comes in about phone numbers: patients' replies, carriers' receipts, and numbers to be looked up.
+
+Shapes: imports the pure half. Each reads the body of an SQS record, and raises Refused for what can never be handled.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from patient_contact.events import RECEIPTS, Refused
+from patient_contact.received import MESSAGE_ID_PATTERN, Id, IsoTime, fields_of
+
+E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{5,14}$")]
+Model = TypeVar("Model", bound=BaseModel)
+EventType = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z_]{1,63}$")]
+
+
+def _whole(value: object) -> object:
+    """Mend half an emoji, which could not be stored, rather than lose the reply that it is in; none is no words."""
+    if value is None:
+        return ""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value
+
+
+class Notification(BaseModel):
+    """The SNS envelope, as far as we read it; its time is when a reply was said."""
+
+    model_config = ConfigDict(frozen=True)
+
+    said_at: Annotated[IsoTime, Field(alias="Timestamp")]
+    message: Annotated[str, Field(alias="Message")]
+
+
+class Reply(BaseModel):
+    """A two-way SMS message of AWS End User Messaging; what else is in it is not read."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    phone_number: Annotated[E164, Field(alias="originationNumber")]
+    line_number: Annotated[str, Field(alias="destinationNumber", max_length=32)]
+    text: Annotated[str, BeforeValidator(_whole), Field(alias="messageBody", max_length=20_000)]
+    id: Annotated[Id, Field(alias="inboundMessageId")]
+
+
+def accept_reply(body: str) -> tuple[Reply, datetime]:
+    """Read a reply and the time at which it was said."""
+    envelope = _read(body, Notification, "notification")
+    return _read(envelope.message, Reply, "reply"), envelope.said_at
+
+
+class Context(BaseModel):
+    """What the sender set to find the decision again; an attempt is of no use for what is known of a number."""
+
+    model_config = ConfigDict(frozen=True)
+
+    practice_id: Id
+    patient_id: Id
+    message_id: Annotated[str, StringConstraints(pattern=MESSAGE_ID_PATTERN)]
+
+
+def _context_of_ours(value: object) -> Context | None:
+    """Read a context; what others in the account set for messages of their own is none."""
+    try:
+        return Context.model_validate(value)
+    except ValidationError:
+        return None
+
+
+class Receipt(BaseModel):
+    """A receipt's detail, as far as we read it; numbers, and the context, are not in all of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event_type: Annotated[EventType, Field(alias="eventType")]
+    timestamp: Annotated[int, Field(alias="eventTimestamp", ge=0, lt=253_370_764_800_000, strict=True)]
+    provider_message_id: Annotated[str, Field(alias="messageId", min_length=1, max_length=200)]
+    phone_number: Annotated[E164 | None, Field(alias="destinationPhoneNumber")] = None
+    line_number: Annotated[str | None, Field(alias="originationPhoneNumber", max_length=64)] = None
+    context: Annotated[Context | None, BeforeValidator(_context_of_ours)] = None
+
+    @property
+    def at(self) -> datetime:
+        """When it happened."""
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.timestamp)
+
+
+class _ReceiptEvent(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    detail_type: Annotated[str, Field(alias="detail-type")]
+    detail: dict[str, Any]
+
+
+def accept_receipt(body: str) -> Receipt | None:
+    """Read a receipt; None for what else the service puts on the bus."""
+    event = _read(body, _ReceiptEvent, "event")
+    if event.detail_type not in RECEIPTS:
+        return None
+    return _validated(event.detail, Receipt, "receipt")
+
+
+class LookupRequest(BaseModel):
+    """A number whose line is to be looked up."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    practice_id: Id
+    phone_number: E164
+
+
+def accept_lookup(body: str) -> LookupRequest:
+    """Read which number is to be looked up."""
+    return _read(body, LookupRequest, "lookup")
+
+
+def _read(body: str, model: type[Model], name: str) -> Model:
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(f"invalid {name}: not JSON") from None
+    return _validated(parsed, model, name)
+
+
+def _validated(value: object, model: type[Model], name: str) -> Model:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise Refused(f"invalid {name}: {fields_of(error, model)}") from None
