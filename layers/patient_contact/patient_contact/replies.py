@@ -67,68 +67,67 @@ _POLITE = (
 )
 _WANT = rf"\b{_NOT} (?:want|wish|need|like)\w*"
 _SPANISH = r"alto|para|parar|pare|paren|basta|baja|cancelar|detener|deteng\w+|eliminar|borrar|no mas"
-# In the form of `_words`: small letters and digits, single spaces, no apostrophes.
-_OWN_WORDS = re.compile(
-    "|".join(
-        (
-            # A keyword and politeness: "please cancel", "quit this".
-            rf"^(?:{_POLITE} )*(?:unsubscribe|cancel|end|quit|revoke|optout|opt out|remove)(?: {_POLITE})*$",
-            rf"^(?:{_POLITE} )*(?:cease|desist|halt|discontinue|disable|deactivate|mute|off|enough)(?: {_POLITE})*$",
-            # "Stop. Thank you"; not "stop by" and "stopped by", nor "should I stop taking my pills".
-            rf"^(?:{_POLITE} )*{_STOP}(?! by\b|ped\b|ping\b|watch\b)",
-            rf"(?<!\bbus )(?<!\bnext )(?<!\blast )(?<!\bpit )(?<!\brest )(?<!\bquick )(?<!\ba )(?<!\bthe )\b{_STOP}$",
-            rf"\b{_STOP} (?:please|pls|plz|now|immediately|it|all|that|{_THESE})\b",
-            rf"\b{_STOP} (?:getting|receiving) {_THESE}\b",
-            rf"\b(?:{_STOP}|quit|cease|end|cancel|halt|discontinue|disable|deactivate) {_BETWEEN}{_TEXTS}\b",
-            rf"\b(?:turn off|no further|refrain from|tired of|sick of|too many|instead of|enough) {_BETWEEN}{_TEXTS}\b",
-            rf"\b(?:{_STOP}|quit|cease) {_BETWEEN}(?:contact|call|send|bother|harass|spam)\w*",
-            r"\bcease and desist\b|\b(?:turn|shut|switch) (?:\w+ ){0,3}?off\b",
-            r"^no contact$|\bno (?:further|more|future) contact\b",
-            rf"\bquit (?:it|{_THESE})\b|\b(?:tired|sick) of {_THESE}\b|\btext(?:ing)? (?:me )?too (?:much|often)\b",
-            r"\bunsu[bs]\w*|\bun sub\w*|\bunscri\w*|\bun ?enrol\w*|\bunregister\w*",
-            r"\bopt(?:ing|ed)? (?:me |us |my \w+ )?out\b|\boptout\b|\bstop ?all\b|\brevok\w+\b",
-            rf"\b(?:cancel|end|{_STOP}) {_BETWEEN}subscription",
-            r"\b(?:remove|delete|erase) (?:me|us)\b",
-            r"\b(?:remove|delete|erase) (?:my |this |the |our )?(?:number|phone|cell|name|info\w*)\b",
-            r"\b(?:remove|delete|take) (?:\w+ ){0,3}?(?:from|off|out of) (?:\w+ ){0,2}?(?:list|system|texts?)\b",
-            r"\btake (?:me|us|my \w+|this \w+) (?:off|out)\b|\bget me off\b|\boff (?:your|this|the) (?:list|texts?)\b",
-            rf"\b{_NOT} (?:\w+ ){{0,2}}?(?:text|txt|message|msg|contact|sms|remind|notify|bother)\b",
-            rf"\b{_NOT} send (?:me |us )?(?:any\w*|more|{_TEXTS}|{_THESE})\b",
-            rf"\b{_NOT} call (?:me$|me (?:again|anymore)|(?:this|my) (?:number|phone)|again|anymore|list)\b",
-            rf"{_WANT} {_BETWEEN}{_TEXTS}\b|{_WANT} {_THESE}$",
-            rf"{_WANT} to (?:be (?:contacted|texted|messaged)|hear from|(?:get|receive) {_THESE})\b",
-            r"\bnot interested\b|\b(?:did not|didnt|didn t|never) (?:sign(?:ed)? up|subscribed?|ask(?:ed)? for this)\b",
-            r"\b(?:do not|dont|don t|did not|didnt|never|no) consent|\bwithdr[ae]w\w* (?:\w+ )?consent\b",
-            rf"\b(?:no|no more|any more|anymore) (?:\w+ )?{_TEXTS}\b|^no more\b|\b{_TEXTS} (?:no more|off)$",
-            r"\bleave me alone\b|\blose (?:my|this) number\b|\bgo away\b|\bshut up\b|\bstfu\b",
-            r"\b(?:f|fuck|piss|bug|buzz|back) off\b|\bfuck (?:you|u)\b",
-            r"\bspam\w*\b|\bscam\w*\b|\bharass\w*\b|^blocked$|\bblock(?:ing|ed)? (?:you|this|u)\b",
-            r"\breporting (?:you|u|this)\b|\breport (?:you|u|this number)(?: to\b|$)|\bfcc\b|\bftc\b|\btcpa\b",
-            # Somebody else has this number now: nothing about a patient may go there.
-            r"^(?:(?:sorry|sry|no|hi|hello|you have|youve got|you got|u got|its|this is|the|a) )*wrong$",
-            r"\b(?:wrong|incorrect|not the right) (?:num\w*|nm\w+|no|person|phone|cell|contact|guy|man|woman)\b",
-            r"\byou have the wrong\b|\bnot my (?:appointment|appt|doctor|name)\b|\bby (?:that|this) name\b",
-            r"\bnot (?:his|her|their) (?:number|phone|cell)\b|\b(?:not|no longer) (?:a |an |your )?patients?\b",
-            r"\bno longer (?:belongs|lives|(?:his|her|their|my) (?:number|phone|cell))\b",
-            r"\b(?:does not|doesnt|doesn t) live here\b|\bdeceased\b|\bpassed away\b",
-            r"\b(?:he|she|mother|father|mom|dad|wife|husband|patient) (?:has )?died\b",
-            # In Spanish and French, as patients in the US and Canada write.
-            r"\bno (?:me |nos |le |les )*(?:mas|mand\w+|envi\w+|escrib\w+|molest\w+|contact\w+|llame\w*|text\w+)\b",
-            r"\bdej\w+ de (?:mand|envi|escrib|molest|contact|llam)\w+|\ben paz\b",
-            r"\b(?:dar\w*|dame|deme|denme) de baja\b",
-            r"\bno quiero (?:\w+ ){0,2}?(?:mas|mensajes|textos|recordatorios)\b|\bdess?us?cri\w*",
-            r"\b(?:quit|elimin|borr|saqu)[aei]\w*(?:me|nos)\b",
-            r"\b(?:quit|elimin|borr)[aei]\w* (?:mi|este) (?:numero|nombre)\b",
-            r"\bcancel\w* (?:\w+ ){0,2}?(?:suscripcion|mensajes|textos|recordatorios)\b",
-            r"\b(?:numero|persona|telefono) (?:equi[vb]oca|incorrect)\w+\b|\besta equivocado\b|\bequivoco de numero\b",
-            r"\bno soy paciente\b|\bno conozco a\b",
-            rf"^(?:por favor )?(?:{_SPANISH})(?: ya| por favor| gracias)*$",
-            r"\barret(?:e|er|ez)\b|\bdesabonn\w*|\bdesins?cri\w*|\b(?:mauvais|faux) numero\b",
-            r"\bca suffit\b|\btranquille\b",
-            r"\bplus (?:de |d )(?:messages?|textos?|sms|rappels?)\b|\bne veux plus (?:recevoir|de)\b",
-            r"\bne (?:me |nous )?m?(?:envoy|ecri|contact|text|derang|appel)\w* plus\b",
-            r"\b(?:retir|enlev|supprim|effac)\w* (?:moi|mon|ce)\b",
-        )
+# In the form of `_words`: small letters and digits, single spaces, no apostrophes. Compiled (by `re`, once) when the
+# first reply is read: that costs 20 ms, and most who import this module read none.
+_OWN_WORDS = "|".join(
+    (
+        # A keyword and politeness: "please cancel", "quit this".
+        rf"^(?:{_POLITE} )*(?:unsubscribe|cancel|end|quit|revoke|optout|opt out|remove)(?: {_POLITE})*$",
+        rf"^(?:{_POLITE} )*(?:cease|desist|halt|discontinue|disable|deactivate|mute|off|enough)(?: {_POLITE})*$",
+        # "Stop. Thank you"; not "stop by" and "stopped by", nor "should I stop taking my pills".
+        rf"^(?:{_POLITE} )*{_STOP}(?! by\b|ped\b|ping\b|watch\b)",
+        rf"(?<!\bbus )(?<!\bnext )(?<!\blast )(?<!\bpit )(?<!\brest )(?<!\bquick )(?<!\ba )(?<!\bthe )\b{_STOP}$",
+        rf"\b{_STOP} (?:please|pls|plz|now|immediately|it|all|that|{_THESE})\b",
+        rf"\b{_STOP} (?:getting|receiving) {_THESE}\b",
+        rf"\b(?:{_STOP}|quit|cease|end|cancel|halt|discontinue|disable|deactivate) {_BETWEEN}{_TEXTS}\b",
+        rf"\b(?:turn off|no further|refrain from|tired of|sick of|too many|instead of|enough) {_BETWEEN}{_TEXTS}\b",
+        rf"\b(?:{_STOP}|quit|cease) {_BETWEEN}(?:contact|call|send|bother|harass|spam)\w*",
+        r"\bcease and desist\b|\b(?:turn|shut|switch) (?:\w+ ){0,3}?off\b",
+        r"^no contact$|\bno (?:further|more|future) contact\b",
+        rf"\bquit (?:it|{_THESE})\b|\b(?:tired|sick) of {_THESE}\b|\btext(?:ing)? (?:me )?too (?:much|often)\b",
+        r"\bunsu[bs]\w*|\bun sub\w*|\bunscri\w*|\bun ?enrol\w*|\bunregister\w*",
+        r"\bopt(?:ing|ed)? (?:me |us |my \w+ )?out\b|\boptout\b|\bstop ?all\b|\brevok\w+\b",
+        rf"\b(?:cancel|end|{_STOP}) {_BETWEEN}subscription",
+        r"\b(?:remove|delete|erase) (?:me|us)\b",
+        r"\b(?:remove|delete|erase) (?:my |this |the |our )?(?:number|phone|cell|name|info\w*)\b",
+        r"\b(?:remove|delete|take) (?:\w+ ){0,3}?(?:from|off|out of) (?:\w+ ){0,2}?(?:list|system|texts?)\b",
+        r"\btake (?:me|us|my \w+|this \w+) (?:off|out)\b|\bget me off\b|\boff (?:your|this|the) (?:list|texts?)\b",
+        rf"\b{_NOT} (?:\w+ ){{0,2}}?(?:text|txt|message|msg|contact|sms|remind|notify|bother)\b",
+        rf"\b{_NOT} send (?:me |us )?(?:any\w*|more|{_TEXTS}|{_THESE})\b",
+        rf"\b{_NOT} call (?:me$|me (?:again|anymore)|(?:this|my) (?:number|phone)|again|anymore|list)\b",
+        rf"{_WANT} {_BETWEEN}{_TEXTS}\b|{_WANT} {_THESE}$",
+        rf"{_WANT} to (?:be (?:contacted|texted|messaged)|hear from|(?:get|receive) {_THESE})\b",
+        r"\bnot interested\b|\b(?:did not|didnt|didn t|never) (?:sign(?:ed)? up|subscribed?|ask(?:ed)? for this)\b",
+        r"\b(?:do not|dont|don t|did not|didnt|never|no) consent|\bwithdr[ae]w\w* (?:\w+ )?consent\b",
+        rf"\b(?:no|no more|any more|anymore) (?:\w+ )?{_TEXTS}\b|^no more\b|\b{_TEXTS} (?:no more|off)$",
+        r"\bleave me alone\b|\blose (?:my|this) number\b|\bgo away\b|\bshut up\b|\bstfu\b",
+        r"\b(?:f|fuck|piss|bug|buzz|back) off\b|\bfuck (?:you|u)\b",
+        r"\bspam\w*\b|\bscam\w*\b|\bharass\w*\b|^blocked$|\bblock(?:ing|ed)? (?:you|this|u)\b",
+        r"\breporting (?:you|u|this)\b|\breport (?:you|u|this number)(?: to\b|$)|\bfcc\b|\bftc\b|\btcpa\b",
+        # Somebody else has this number now: nothing about a patient may go there.
+        r"^(?:(?:sorry|sry|no|hi|hello|you have|youve got|you got|u got|its|this is|the|a) )*wrong$",
+        r"\b(?:wrong|incorrect|not the right) (?:num\w*|nm\w+|no|person|phone|cell|contact|guy|man|woman)\b",
+        r"\byou have the wrong\b|\bnot my (?:appointment|appt|doctor|name)\b|\bby (?:that|this) name\b",
+        r"\bnot (?:his|her|their) (?:number|phone|cell)\b|\b(?:not|no longer) (?:a |an |your )?patients?\b",
+        r"\bno longer (?:belongs|lives|(?:his|her|their|my) (?:number|phone|cell))\b",
+        r"\b(?:does not|doesnt|doesn t) live here\b|\bdeceased\b|\bpassed away\b",
+        r"\b(?:he|she|mother|father|mom|dad|wife|husband|patient) (?:has )?died\b",
+        # In Spanish and French, as patients in the US and Canada write.
+        r"\bno (?:me |nos |le |les )*(?:mas|mand\w+|envi\w+|escrib\w+|molest\w+|contact\w+|llame\w*|text\w+)\b",
+        r"\bdej\w+ de (?:mand|envi|escrib|molest|contact|llam)\w+|\ben paz\b",
+        r"\b(?:dar\w*|dame|deme|denme) de baja\b",
+        r"\bno quiero (?:\w+ ){0,2}?(?:mas|mensajes|textos|recordatorios)\b|\bdess?us?cri\w*",
+        r"\b(?:quit|elimin|borr|saqu)[aei]\w*(?:me|nos)\b",
+        r"\b(?:quit|elimin|borr)[aei]\w* (?:mi|este) (?:numero|nombre)\b",
+        r"\bcancel\w* (?:\w+ ){0,2}?(?:suscripcion|mensajes|textos|recordatorios)\b",
+        r"\b(?:numero|persona|telefono) (?:equi[vb]oca|incorrect)\w+\b|\besta equivocado\b|\bequivoco de numero\b",
+        r"\bno soy paciente\b|\bno conozco a\b",
+        rf"^(?:por favor )?(?:{_SPANISH})(?: ya| por favor| gracias)*$",
+        r"\barret(?:e|er|ez)\b|\bdesabonn\w*|\bdesins?cri\w*|\b(?:mauvais|faux) numero\b",
+        r"\bca suffit\b|\btranquille\b",
+        r"\bplus (?:de |d )(?:messages?|textos?|sms|rappels?)\b|\bne veux plus (?:recevoir|de)\b",
+        r"\bne (?:me |nous )?m?(?:envoy|ecri|contact|text|derang|appel)\w* plus\b",
+        r"\b(?:retir|enlev|supprim|effac)\w* (?:moi|mon|ce)\b",
     )
 )
 
@@ -152,7 +151,7 @@ def meaning(text: str, handed_over: Collection[str] = ()) -> Meaning:
             return "help"
     if _REACTION.match(text.strip()):
         return "other"
-    if _OWN_WORDS.search(words) or _STOP_SIGN.search(text) or _is_misspelt_opt_out(joined):
+    if re.search(_OWN_WORDS, words) or _STOP_SIGN.search(text) or _is_misspelt_opt_out(joined):
         return "may_opt_out"
     # "S T O P", "un subscribe"; and the name of somebody who does not have this number.
     if joined.replace(" ", "") in OPT_OUT or _SOMEBODY_ELSE.search(text.strip()):
