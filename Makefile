@@ -17,7 +17,7 @@ export AWS_DEFAULT_REGION ?= us-east-1
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-run: .venv/local ## Run everything on this machine: PORT (3000), AWS_PORT (4566), DEMO=0 for no demo data
+run: .venv/local ## Run everything on this machine: PORT (3000), AWS_PORT (4566), SMS_PORT (4567), DEMO=0, LOGS=1
 	@exec $(BIN)/python -m tests.local
 
 test: .venv/dev .venv-tools/all ## Check and test everything

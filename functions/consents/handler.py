@@ -29,8 +29,19 @@ IMPORT = "/v1/practices/{practice_id}/imports/consent"
 # What is left of the invocation when no more rows are begun, in milliseconds.
 RESERVE = 8_000
 
+SINCE = "said at or after: ISO 8601, a moment with its offset or a day in the practice's time zone"
+
+CLOSED = {
+    "answered": "the patient has said by a keyword what they want",
+    "opted_out": "as an opt-out",
+    "not_a_request": "as no request",
+}
+
 OPT_OUT_ANSWERS = answers(api.OptOutList, 404)
 OPT_OUT_ANSWERS[200]["content"][http.CSV] = {"schema": {"type": "string"}}
+OPT_OUT_ANSWERS[200]["headers"] = {
+    "Link": {"description": "of CSV: the next page, relative to the request (RFC 8288)", "schema": {"type": "string"}}
+}
 
 app = http.resolver()
 logger = Logger(service="consents")
@@ -74,15 +85,15 @@ def search_number(
 @app.get(f"{PATH}/reports/opt-outs", security=needs("preferences/read"), responses=OPT_OUT_ANSWERS)
 def report_opt_outs(
     practice_id: PracticeId,
-    line: Annotated[str | None, Query(pattern=received.ID_PATTERN)] = None,
-    since: Annotated[str | None, Query(max_length=40)] = None,
+    line: Annotated[str | None, Query(pattern=received.ID_PATTERN, description="of this line; else of all")] = None,
+    since: Annotated[str | None, Query(max_length=40, description=SINCE)] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response[Any]:
     """List the numbers that are opted out, of a line or of all, and since when: JSON or `text/csv`, as accepted."""
     practice = asked.practice(practice_id)
     lines = [asked.line(practice, line, ("query", "line"))] if line else [own.id for own in practice.lines]
-    begin = asked.time(since, ("query", "since")) if since else None
+    begin = asked.time(since, practice, ("query", "since")) if since else None
     place = http.place(cursor, http.AFTER_OPT_OUT)
     if place is not None and place.partition(" ")[0] not in lines:
         raise http.bad_cursor()
@@ -113,8 +124,8 @@ def close_review(practice_id: PracticeId, review_id: ReviewId, body: api.ReviewB
         return http.answer(reviews.close(practice_id, review_id, body.outcome, http.subject(app), body.note))
     except reviews.UnknownReview:
         raise http.Unknown("review") from None
-    except reviews.Closed:
-        raise http.Conflict("review-closed", "The review was closed before, and not like this.") from None
+    except reviews.Closed as closed:
+        raise http.Conflict("review-closed", f"The review was closed before: {CLOSED[closed.outcome]}.") from None
 
 
 @app.post(
@@ -128,7 +139,7 @@ def import_consent(practice_id: PracticeId, dry_run: Annotated[bool, Query()] = 
         rows, refused = consent_csv.read(http.csv_body(app), lines, practice.default_country, clock.now())
     except consent_csv.BadFile as bad:
         raise http.Invalid(("body",), "csv", bad.reason) from None
-    told, wanted, items = imports.plan(practice_id, rows)
+    told, wanted, items = imports.plan(practice_id, http.subject(app), rows)
     if not dry_run:
         for line in {change.of.line for change in wanted}:
             practices.expect_consent(practice, line)

@@ -29,7 +29,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     receipts: list[tuple[Record, Receipt]] = []
     for record in batch.records:
         with batch.handling(record):
-            receipt = accept_receipt(record["body"])
+            receipt = accept_receipt(record["body"], clock.now())
             if receipt is None:
                 log.count("Receipts", SERVICE, "other")
             else:

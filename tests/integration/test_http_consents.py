@@ -48,7 +48,13 @@ SEARCH = "north/numbers/search"
 REPORT = "north/reports/opt-outs"
 REVIEWS = "north/consent-reviews"
 UNKNOWN_REVIEW = problem(404, "unknown-review", "Not Found", "There is no such review.")
-REVIEW_CLOSED = problem(409, "review-closed", "Conflict", "The review was closed before, and not like this.")
+ANSWERED = "the patient has said by a keyword what they want"
+
+
+def review_closed(how: str = ANSWERED) -> Answer:
+    return problem(409, "review-closed", "Conflict", f"The review was closed before: {how}.")
+
+
 REVIEW_OPEN = problem(
     409,
     "review-open",
@@ -211,6 +217,7 @@ class TestSearch:
                         "status": "opted_out",
                         "in_force": "opted_out",
                         "source": "import",
+                        "actor": "staff-7",
                         "evidence": "old",
                         "said_at": iso(3),
                         "recorded_at": TIME,
@@ -352,7 +359,7 @@ class TestReport:
             }
 
         items = [
-            item(number(113), "main", "import", iso(0)),
+            item(number(113), "main", "import", iso(0), "staff-7"),
             item(number(111), "main", "keyword", iso(1)),
             item(number(110), "main", "keyword", iso(2)),
             item(number(112), "main", "keyword", iso(3)),
@@ -423,7 +430,9 @@ class TestReport:
             ("2024-05-06T12:00:01.000001Z", 1),
             ("2024-05-06T12:00:02Z", 1),
             ("2024-05-06T05:00:03-07:00", 2),
-            ("2024-05-06T12:00:03", 2),
+            # Without an offset, and as a day, in Los Angeles.
+            ("2024-05-06T05:00:03", 2),
+            ("2024-05-06T12:00:03", 3),
             ("2024-05-06T12:00:04Z", 3),
             ("2024-05-07", 3),
             ("1971-01-01", 0),
@@ -657,13 +666,16 @@ class TestCloseReview:
         assert again == first == self.closed(outcome, in_force)
         assert asked.items() == before
 
-    @pytest.mark.parametrize(("first", "second"), [(OPTED_OUT, NOT_A_REQUEST), (NOT_A_REQUEST, OPTED_OUT)])
+    @pytest.mark.parametrize(
+        ("first", "second", "how"),
+        [(OPTED_OUT, NOT_A_REQUEST, "as an opt-out"), (NOT_A_REQUEST, OPTED_OUT, "as no request")],
+    )
     def test_otherwise_than_before_is_refused_and_changes_nothing(
-        self, asked: Service, first: object, second: object
+        self, asked: Service, first: object, second: object, how: str
     ) -> None:
         assert asked.post(f"{REVIEWS}/{REVIEW}", first).status == 200
         before = asked.items()
-        assert asked.post(f"{REVIEWS}/{REVIEW}", second) == REVIEW_CLOSED
+        assert asked.post(f"{REVIEWS}/{REVIEW}", second) == review_closed(how)
         assert asked.items() == before
 
     @pytest.mark.parametrize("outcome", [OPTED_OUT, NOT_A_REQUEST])
@@ -673,7 +685,7 @@ class TestCloseReview:
     ) -> None:
         assert asked.record_replies(reply(text, "message-2", at=at(2))) == []
         before = asked.items()
-        assert asked.post(f"{REVIEWS}/{REVIEW}", outcome) == REVIEW_CLOSED
+        assert asked.post(f"{REVIEWS}/{REVIEW}", outcome) == review_closed()
         assert asked.items() == before
         assert consent(asked) == in_force
 
@@ -686,7 +698,7 @@ class TestCloseReview:
                 assert asked.record_replies(reply("START", "message-2", at=at(2))) == []
 
         with fault(aws.dynamodb(), "TransactWriteItems", first_the_patient):
-            assert asked.post(f"{REVIEWS}/{REVIEW}", OPTED_OUT) == REVIEW_CLOSED
+            assert asked.post(f"{REVIEWS}/{REVIEW}", OPTED_OUT) == review_closed()
         assert consent(asked) == "opted_in"
         assert reported(asked) == []
 
@@ -1035,6 +1047,7 @@ class TestImport:
                 "status": "opted_out",
                 "in_force": "opted_out",
                 "source": "import",
+                "actor": "staff-7",
                 "evidence": "old system",
                 "said_at": iso(1),
                 "recorded_at": TIME,
@@ -1122,7 +1135,7 @@ class TestImport:
                 refused(2, "source", printable),
                 refused(4, "number", "not a valid phone number"),
                 refused(6, "line", "the practice has no such line"),
-                refused(7, "status", "opted_out or opted_in"),
+                refused(7, "status", "is opted_out or opted_in"),
                 refused(8, "said_at", not_a_time),
                 refused(9, "said_at", "lies in the future"),
                 refused(10, "source", printable),
@@ -1216,7 +1229,7 @@ class TestImport:
             1, changes=[change(2, before="under_review")]
         )
         assert listed(north) == []
-        assert north.post(f"{REVIEWS}/{REVIEW}", NOT_A_REQUEST) == REVIEW_CLOSED
+        assert north.post(f"{REVIEWS}/{REVIEW}", NOT_A_REQUEST) == review_closed()
 
     def test_keywords_there_end_the_reviews_of_many_numbers(self, north: Service) -> None:
         for n in range(40):
@@ -1276,12 +1289,33 @@ class TestBadFile:
 
     @pytest.mark.parametrize(
         "text",
-        ["", row(), "number,line,status,said_at\n", f"{CSV_HEADER},note\n", CSV_HEADER.replace(",", ";"), "{}", "\n"],
-        ids=["empty", "no header", "a column missing", "a column more", "semicolons", "JSON", "blank"],
+        [row(), "number,line,status,said_at\n", f"{CSV_HEADER},note\n", CSV_HEADER.replace(",", ";"), "{}"],
+        ids=["no header", "a column missing", "a column more", "semicolons", "JSON"],
     )
     def test_a_header_that_is_none_is_refused(self, north: Service, text: str) -> None:
         assert north.import_csv(text) == self.BAD_HEADER
         assert north.import_csv(text, dry_run=True) == self.BAD_HEADER
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "the file is empty"),
+            ("\ufeff\r\n", "the file is empty"),
+            (
+                CSV_HEADER + row() + row(),
+                "the file is one line: its line ends were lost on the way (curl keeps them with --data-binary)",
+            ),
+        ],
+    )
+    def test_what_got_lost_on_the_way_is_said(self, north: Service, text: str, message: str) -> None:
+        assert north.import_csv(text) == invalid((["body"], "csv", message))
+
+    @pytest.mark.parametrize("name", ["dryrun", "dry-run", "Dry_run"])
+    def test_a_misspelt_dry_run_is_refused_and_is_no_run(self, north: Service, name: str) -> None:
+        before = north.items()
+        answer = north.post(f"north/imports/consent?{name}=true", file(row()).encode())
+        assert answer == invalid((["query", name], "extra_forbidden", "there is no such parameter here"))
+        assert north.items() == before
 
     def test_a_byte_order_mark_and_other_line_ends_are_no_matter(self, north: Service) -> None:
         text = "\ufeff" + file(row()).replace("\n", "\r\n")

@@ -304,15 +304,26 @@ class TestCsv:
                 assert north.request(IMPORT, data, headers={"content-type": content_type}) == NOT_UTF_8
         assert north.items() == before
 
-    @pytest.mark.parametrize(
-        "body", [None, b"", b" ", b"{}", b'{"number": 1}', b"\x00", "\ufeff".encode(), b"[" * 10_000]
-    )
+    @pytest.mark.parametrize("body", [b"{}", b'{"number": 1}', b"\x00", b"[" * 10_000])
     def test_what_has_no_header_is_refused_whole_and_nothing_is_written(
         self, north: Service, body: bytes | None
     ) -> None:
         before = north.items()
         message = f"the first line is a header with the columns {CSV_HEADER}, each once, separated by commas"
         assert north.request(IMPORT, body) == invalid((["body"], "csv", message))
+        assert north.items() == before
+
+    @pytest.mark.parametrize("body", [None, b"", b" ", "\ufeff".encode()])
+    def test_what_is_empty_is_refused_and_nothing_is_written(self, north: Service, body: bytes | None) -> None:
+        before = north.items()
+        assert north.request(IMPORT, body) == invalid((["body"], "csv", "the file is empty"))
+        assert north.items() == before
+
+    @pytest.mark.parametrize("key", sorted(EVERY_ROUTE))
+    def test_a_query_parameter_that_a_route_does_not_know_is_refused(self, north: Service, key: str) -> None:
+        before = north.items()
+        answer = north.request(key, EVERY_ROUTE[key], query="?surprise=1")
+        assert answer == invalid((["query", "surprise"], "extra_forbidden", "there is no such parameter here"))
         assert north.items() == before
 
     def test_half_an_emoji_is_refused_with_its_row_and_not_an_error_of_ours(self, north: Service) -> None:

@@ -21,7 +21,7 @@ from tests.integration.service import (
 )
 
 DAY = 86_400_000
-AT = 1_795_500_000_000  # 2026-11-24
+AT = 1_790_812_800_000  # 2026-10-01
 PATIENT = "north/patients/p-1"
 
 
@@ -56,7 +56,7 @@ class TestInvalid:
         evidence = {
             "source": "receipt",
             "code": "TEXT_INVALID",
-            "at": "2026-11-24T06:00:00.000000Z",
+            "at": "2026-10-01T00:00:00.000000Z",
             "provider_message_id": "provider-1",
         }
         assert changes(north) == [

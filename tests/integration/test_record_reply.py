@@ -251,6 +251,7 @@ class TestInOwnWords:
         assert north.record_replies(reply(text, "message-2", at="2026-11-24T18:00:01.000Z")) == []
         assert consent(north) == {(CELL, "main"): in_force}
         assert reviews(north) == []
+        assert [each.get("ends") for each in history(north)] == [["2026-12-09~message-1"], None]
 
     def test_an_older_start_does_not_end_it(self, north: Service) -> None:
         assert north.record_replies(reply("no more messages")) == []

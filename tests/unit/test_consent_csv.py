@@ -48,8 +48,8 @@ def line(
 ) -> str:
     """A line of a file, its cells quoted where they must be."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow([number, of, status, at, source])
-    return out.getvalue()
+    csv.writer(out).writerow([number, of, status, at, source])
+    return out.getvalue().removesuffix("\r\n")
 
 
 def parsed(text: str, country: str = "US") -> tuple[list[Row], list[Refusal]]:
@@ -119,9 +119,6 @@ class TestHeader:
     @pytest.mark.parametrize(
         "header",
         [
-            "",
-            "\n",
-            "\ufeff",
             GOOD,
             "number,line,status,said_at",
             "number,line,status,said_at,source,note",
@@ -142,6 +139,13 @@ class TestHeader:
     def test_a_file_without_these_columns_is_refused_and_says_which_they_are(self, header: str) -> None:
         assert bad_file(file(GOOD, header=header)) == BAD_HEADER
         assert bad_file(header) == BAD_HEADER
+
+    @pytest.mark.parametrize("text", ["", "\n", "\ufeff", " \r\n \n"])
+    def test_a_file_with_nothing_in_it_is_said_to_be_empty(self, text: str) -> None:
+        assert bad_file(text) == "the file is empty"
+
+    def test_a_file_without_line_ends_is_said_to_have_lost_them(self) -> None:
+        assert bad_file(HEADER + GOOD).startswith("the file is one line: its line ends were lost on the way")
 
     def test_a_blank_line_is_no_header(self) -> None:
         assert bad_file("\n" + file(GOOD)) == BAD_HEADER
@@ -291,7 +295,7 @@ class TestLineAndStatus:
         "status", ["", "out", "opted out", "optedout", "opted_outt", "under_review", "STOP", "true", "=opted_out"]
     )
     def test_any_other_status_is_refused(self, status: str) -> None:
-        assert refusal(line(status=status)) == Refusal(2, "status", "opted_out or opted_in")
+        assert refusal(line(status=status)) == Refusal(2, "status", "is opted_out or opted_in")
 
 
 class TestSaidAt:
@@ -393,7 +397,7 @@ class TestRefusals:
             [
                 Refusal(3, "number", NOT_A_NUMBER),
                 Refusal(4, "line", "the practice has no such line"),
-                Refusal(6, "status", "opted_out or opted_in"),
+                Refusal(6, "status", "is opted_out or opted_in"),
                 Refusal(7, "said_at", NOT_A_TIME),
                 Refusal(8, "said_at", "lies in the future"),
                 Refusal(9, "source", "at most 200 printable characters"),

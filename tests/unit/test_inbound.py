@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patient_contact import inbound
 from patient_contact.events import Refused
-from patient_contact.inbound import LookupRequest, accept_lookup, accept_receipt, accept_reply
+from patient_contact.inbound import LookupRequest, Receipt, accept_lookup, accept_reply
 
 # However slow the machine.
 unhurried = settings(deadline=None, database=None)
@@ -18,6 +19,7 @@ unhurried = settings(deadline=None, database=None)
 SECRET = "+15035550101"
 # The halves of the emoji 🙏 in UTF-16.
 FIRST, SECOND = 0xD83D, 0xDE4F
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
 MESSAGE = {
     "originationNumber": "+15035550101",
     "destinationNumber": "+15035559000",
@@ -100,6 +102,10 @@ def refused(accept: Callable[[str], object], body: str) -> str:
 
 NOT_JSON = ["", " ", "STOP", "{", "[" * 100_000, "1" * 5_000, "\x00"]
 NO_OBJECT = ["null", "[]", "1", "true", '"STOP"', f'"{SECRET}"']
+
+
+def accept_receipt(body: str) -> Receipt | None:
+    return inbound.accept_receipt(body, NOW)
 
 
 class TestReply:
@@ -387,11 +393,15 @@ class TestReceipt:
     ) -> None:
         assert refused(accept_receipt, event(**changed)) == f"invalid receipt: {fields}"
 
-    @pytest.mark.parametrize("timestamp", [0, 1, 253_370_764_799_999])
-    def test_a_time_up_to_the_year_9999_is_read(self, timestamp: int) -> None:
+    @pytest.mark.parametrize("timestamp", [0, 1, int((NOW + timedelta(days=1)).timestamp() * 1_000)])
+    def test_a_time_up_to_a_day_ahead_is_read(self, timestamp: int) -> None:
         receipt = accept_receipt(event(eventTimestamp=timestamp))
         assert receipt is not None
         assert receipt.at.timestamp() * 1_000 == pytest.approx(timestamp, abs=1)
+
+    @pytest.mark.parametrize("timestamp", [int((NOW + timedelta(days=1)).timestamp() * 1_000) + 1, 253_370_764_799_999])
+    def test_one_from_the_future_is_refused_since_later_ones_would_be_older(self, timestamp: int) -> None:
+        assert refused(accept_receipt, event(eventTimestamp=timestamp)) == "from the future"
 
 
 class TestLookup:
@@ -453,7 +463,7 @@ class TestAnything:
     @unhurried
     @given(st.sampled_from(sorted(DETAIL)), json_values)
     def test_anything_in_the_place_of_a_part_of_a_receipt_is_read_or_refused(self, name: str, value: object) -> None:
-        assert reason(accept_receipt, event(**{name: value})) in (None, f"invalid receipt: {name}")
+        assert reason(accept_receipt, event(**{name: value})) in (None, f"invalid receipt: {name}", "from the future")
 
     @unhurried
     @given(st.sampled_from(sorted(MESSAGE)), json_values)

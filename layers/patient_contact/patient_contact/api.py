@@ -409,6 +409,10 @@ class SaidAnswer(Answered):
     note: OnlyIfGiven = None
     text: OnlyIfGiven = None
     review_id: OnlyIfGiven = None
+    ends: Annotated[
+        list[str] | None,
+        Field(exclude_if=lambda value: value is None, description="reviews that this answered, and so ended"),
+    ] = None
 
 
 class NumberChange(Answered):

@@ -5,7 +5,8 @@ I/O only where it says `read`. Raises `Invalid` with the place of the field, nev
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from patient_contact import api, http, patients, practices
 from patient_contact.consent import LineConsent
@@ -53,15 +54,15 @@ def number(text: str, of: Practice, loc: Loc) -> str:
     return normalised
 
 
-def time(text: str, loc: Loc) -> datetime:
-    """Give a time that is ISO 8601: a moment with its offset, or a day, which begins in UTC."""
+def time(text: str, of: Practice, loc: Loc) -> datetime:
+    """Give a time that is ISO 8601: a moment with its offset, or a day, which begins in the practice's time zone."""
     try:
         asked_for = datetime.fromisoformat(text)
     except ValueError:
         raise http.Invalid(loc, "time", "not a time in ISO 8601, like 2026-11-20T17:02:11Z or 2026-11-20") from None
     if not 1970 < asked_for.year < 9999:
         raise http.Invalid(loc, "time", "not a time of our days")
-    return asked_for.replace(tzinfo=asked_for.tzinfo or UTC)
+    return asked_for if asked_for.tzinfo else asked_for.replace(tzinfo=ZoneInfo(of.time_zone))
 
 
 def phone_on_file(phones: tuple[Phone, ...], text: str, of: Practice, loc: Loc) -> str:

@@ -53,6 +53,10 @@ def read(text: str, lines: Collection[str], country: str, now: datetime) -> tupl
 
     Numbers are read as dialled in `country`, times are ISO 8601 with an offset, and not after `now`.
     """
+    if not text.strip("\ufeff \r\n"):
+        raise BadFile("the file is empty")
+    if len(text.splitlines()) == 1 and text.count(",") >= 2 * (len(COLUMNS) - 1):
+        raise BadFile("the file is one line: its line ends were lost on the way (curl keeps them with --data-binary)")
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     rows: list[Row] = []
     refused: list[Refusal] = []
@@ -90,7 +94,7 @@ def _row(
     if given["line"] not in lines:
         return Refusal(csv_line, "line", "the practice has no such line")
     if given["status"].lower() not in ("opted_out", "opted_in"):
-        return Refusal(csv_line, "status", "opted_out or opted_in")
+        return Refusal(csv_line, "status", "is opted_out or opted_in")
     said_at = _time(given["said_at"])
     if said_at is None:
         return Refusal(csv_line, "said_at", "not a time in ISO 8601 with its offset, like 2026-11-20T17:02:11Z")

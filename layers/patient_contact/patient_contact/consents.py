@@ -165,7 +165,7 @@ def _operations(
     is_known = wanted.unread_before is None
     return [
         (_consent_op(of, kept, after, wanted.unread_before), None),
-        (table.put_op(_history(of, wanted.entry, after), "attribute_not_exists(PK)"), Repeated()),
+        (table.put_op(_history(wanted, before, after), "attribute_not_exists(PK)"), Repeated()),
         *wanted.also,
         *((each, None) for each in _index_ops(of, before, after, is_known=is_known)),
         *((each, None) for each in _review_ops(wanted, before, after)),
@@ -186,7 +186,9 @@ def _consent_op(of: NumberLine, kept: object, after: LineConsent, unread_before:
     return table.update_op(key, "SET #consent = :after", condition, names, **values)
 
 
-def _history(of: NumberLine, entry: Entry, after: LineConsent) -> dict[str, object]:
+def _history(wanted: Change, before: LineConsent, after: LineConsent) -> dict[str, object]:
+    of, entry = wanted.of, wanted.entry
+    ends = sorted(before.reviews.keys() - after.reviews.keys())
     return {
         "PK": of.pk,
         "SK": f"{numbers.CONSENT}{of.line}#{entry.said_at}#{entry.id}",
@@ -195,6 +197,7 @@ def _history(of: NumberLine, entry: Entry, after: LineConsent) -> dict[str, obje
         "said_at": entry.said_at,
         "recorded_at": entry.recorded_at,
         "in_force": after.status,
+        **({"ends": ends} if ends and "review_id" not in entry.details else {}),
         **{name: value for name, value in entry.details.items() if value is not None},
     }
 

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError, ResponseValidationError
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -112,9 +113,19 @@ class TryAgain(Exception):
 def resolver() -> APIGatewayHttpResolver:
     """Make a function's app: requests and answers are validated against the handlers' types."""
     app = APIGatewayHttpResolver(enable_validation=True, response_validation_error_http_code=500)
+    app.use([_refuse_unknown_parameters])
     app.exception_handler(RequestValidationError)(_refuse_fields)
     app.exception_handler(ResponseValidationError)(_fail)
     return app
+
+
+def _refuse_unknown_parameters(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Response[Any]:
+    """Refuse a query with a parameter that its route does not know: a misspelt `dry_run` would not be one."""
+    known = {parameter.alias for parameter in app.context["_route"].dependant.query_params}
+    for name in app.current_event.query_string_parameters or {}:
+        if name not in known:
+            raise Invalid(("query", name), "extra_forbidden", "there is no such parameter here")
+    return next_middleware(app)
 
 
 def answers(model: Any, *statuses: int, status: int = 200) -> dict[int, Any]:

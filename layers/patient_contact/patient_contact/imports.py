@@ -4,7 +4,6 @@ I/O. The same file again changes nothing: each row is recorded under a name made
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from patient_contact import clock, consents, log, numbers, table
@@ -20,7 +19,7 @@ class OutOfTime(Exception):
     """The file was recorded in part; the same file again records the rest, and nothing twice."""
 
 
-def plan(practice_id: str, rows: Sequence[Row]) -> tuple[dict[str, Any], list[Change], dict[str, Any]]:
+def plan(practice_id: str, actor: str, rows: Sequence[Row]) -> tuple[dict[str, Any], list[Change], dict[str, Any]]:
     """Say what rows would change, in their order, and give the changes with the items of the numbers that they are of.
 
     `changes` are the rows that opt somebody out, `skipped` those that would opt in over an opt-out on record,
@@ -48,7 +47,7 @@ def plan(practice_id: str, rows: Sequence[Row]) -> tuple[dict[str, Any], list[Ch
             else:
                 told["unchanged"] += 1
             continue
-        change = _change(practice_id, row, recorded_at)
+        change = _change(practice_id, actor, row, recorded_at)
         wanted.append(change)
         state[place] = change.edit(before)
         if before.status != state[place].status:
@@ -58,7 +57,7 @@ def plan(practice_id: str, rows: Sequence[Row]) -> tuple[dict[str, Any], list[Ch
     return told, wanted, items
 
 
-def _change(practice_id: str, row: Row, recorded_at: str) -> Change:
+def _change(practice_id: str, actor: str, row: Row, recorded_at: str) -> Change:
     said = Said(
         # Keyed, since it is in the index's sort key and so in a cursor.
         log.keyed_hash(practice_id, "import", row.phone_number, row.line, row.source),
@@ -66,6 +65,7 @@ def _change(practice_id: str, row: Row, recorded_at: str) -> Change:
         "import",
         clock.iso(row.said_at),
         recorded_at,
+        actor,
         # What was the patient's own word there is so here: only they can take it back.
         own=row.source.lower() == "keyword",
     )
@@ -75,6 +75,8 @@ def _change(practice_id: str, row: Row, recorded_at: str) -> Change:
 
 def apply(wanted: Sequence[Change], items: dict[str, Any], has_time: Callable[[], bool]) -> None:
     """Record changes, many in a transaction; raise OutOfTime when no time is left for another."""
+    # Costs 5 ms to import, and only an import needs it.
+    from concurrent.futures import ThreadPoolExecutor
 
     def together(changes: Sequence[Change]) -> None:
         if not has_time():

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from patient_contact.events import RECEIPTS, Refused
+from patient_contact.events import MAX_CLOCK_SKEW_DAYS, RECEIPTS, Refused
 from patient_contact.received import MESSAGE_ID_PATTERN, Id, IsoTime, fields_of
 
 E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{5,14}$")]
@@ -93,12 +93,16 @@ class _ReceiptEvent(BaseModel):
     detail: dict[str, Any]
 
 
-def accept_receipt(body: str) -> Receipt | None:
+def accept_receipt(body: str, now: datetime) -> Receipt | None:
     """Read a receipt; None for what else the service puts on the bus."""
     event = _read(body, _ReceiptEvent, "event")
     if event.detail_type not in RECEIPTS:
         return None
-    return _validated(event.detail, Receipt, "receipt")
+    receipt = _validated(event.detail, Receipt, "receipt")
+    # It would count for longer than it should: later ones would be older.
+    if receipt.at > now + timedelta(days=MAX_CLOCK_SKEW_DAYS):
+        raise Refused("from the future")
+    return receipt
 
 
 class LookupRequest(BaseModel):

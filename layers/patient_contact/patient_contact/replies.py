@@ -3,7 +3,6 @@
 Pure: imports the library that knows holidays, and nothing of ours.
 """
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Collection
@@ -191,6 +190,9 @@ def _joined(text: str) -> str:
 
 def _is_misspelt_opt_out(joined: str) -> bool:
     """Say whether a message of one word is all but a keyword: "stpo", "unsuscribe"."""
+    # Costs a millisecond to import, and only a reply needs it.
+    import difflib
+
     return " " not in joined and bool(
         difflib.get_close_matches(joined, [word for word in OPT_OUT if len(word) > 3], 1, 0.75)
     )

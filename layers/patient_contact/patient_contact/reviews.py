@@ -31,6 +31,10 @@ class UnknownReview(Exception):
 class Closed(Exception):
     """The review was closed before, with another outcome."""
 
+    def __init__(self, outcome: str) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
 
 class TooManyOpen(Exception):
     """So many messages from this number wait to be read that no more are put on the list."""
@@ -121,7 +125,7 @@ def close(practice_id: str, review_id: str, outcome: Outcome, actor: str, note: 
 
     def edit(before: LineConsent) -> LineConsent:
         if review_id not in before.reviews:
-            raise Closed
+            raise Closed("meanwhile")
         left = before.reviewed(review_id)
         return left.after(said) if outcome == "opted_out" else left
 
@@ -138,7 +142,7 @@ def _closed(pk: str, review_id: str, outcome: Outcome) -> dict[str, Any]:
     if kept is None:
         raise UnknownReview
     if kept["outcome"] != outcome:
-        raise Closed
+        raise Closed(kept["outcome"])
     names = ("phone_number", "line", "outcome", "closed_by", "closed_at")
     return {"review_id": review_id, **{name: kept.get(name) for name in names}, "sms_consent": kept["in_force"]}
 
