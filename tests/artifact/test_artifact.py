@@ -387,7 +387,7 @@ def test_consents_imports_a_file(imported: Any, functions: Lambda, stack: LocalS
         "line": "main",
         "status": "opted_out",
         "source": "import",
-        "actor": None,
+        "actor": "engineer-1",
         "said_at": "2026-10-01T16:00:00.000000Z",
         "recorded_at": consent["recorded_at"],
     }
