@@ -12,7 +12,7 @@ export SAM_CLI_TELEMETRY := 0
 export AWS_DEFAULT_REGION ?= us-east-1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check unit bench build openapi sam-env republish clean
+.PHONY: help run test soak check unit bench build openapi sam-env republish sending clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,9 +25,10 @@ test: .venv/dev .venv-tools/all ## Check and test everything
 	@echo "testing: rules, HTTP, events, template, the walk-through, and what is built (about four minutes)"
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-soak: .venv/dev ## The long schedules: thousands of sequences of what is said of consent, against a model
-	@echo "soaking: 2,000 sequences (ten minutes or more); SEED=… makes those of a run again"
-	SEQUENCES=2000 SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest --numprocesses auto tests/integration/test_consent_protocol.py
+soak: .venv/dev ## The long schedules: thousands of sequences of consent against a model, thousands of sends with faults
+	@echo "soaking: 2,000 sequences and 2,000 schedules (twenty minutes or more); SEED=… makes those of a run again"
+	SEQUENCES=2000 SCHEDULES=2000 SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest --numprocesses auto \
+		tests/integration/test_consent_protocol.py tests/integration/test_sending_protocol.py
 
 check: .venv/dev .venv-tools/all ## Lint, format, types, template
 	@echo "checking: lint, format, types, template"
@@ -54,6 +55,9 @@ sam-env: .venv/local ## Write sam-env.json, with which `sam local invoke` works 
 
 republish: .venv/local ## Put stream records back that could not be published: make republish STACK=name
 	@$(BIN)/python -m patient_contact.republish --stack $(STACK)
+
+sending: .venv/local ## Stop all sending of a stack at once, or let it go on: make sending STACK=name SWITCH=off
+	@$(BIN)/python -m patient_contact.switch --stack $(STACK) $(SWITCH)
 
 clean: ## Remove what was made here
 	rm -rf .venv .venv-tools .aws-sam .ci-output .mypy_cache .pytest_cache .ruff_cache .hypothesis sam-env.json

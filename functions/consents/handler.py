@@ -119,13 +119,16 @@ def list_reviews(practice_id: PracticeId, limit: Limit = 50, cursor: Cursor = No
     responses=answers(api.ClosedReview, 400, 404, 409, 413),
 )
 def close_review(practice_id: PracticeId, review_id: ReviewId, body: api.ReviewBody) -> Response[api.ClosedReview]:
-    """Close a review: as an opt-out, which counts from when it was said, or as no request."""
+    """Close a review: as an opt-out, from when it was said (from now, if staff opted in since), or as no request."""
     try:
-        return http.answer(reviews.close(practice_id, review_id, body.outcome, http.subject(app), body.note))
+        closed = reviews.close(practice_id, review_id, body.outcome, http.subject(app), body.note)
     except reviews.UnknownReview:
         raise http.Unknown("review") from None
-    except reviews.Closed as closed:
-        raise http.Conflict("review-closed", f"The review was closed before: {CLOSED[closed.outcome]}.") from None
+    except reviews.Closed as before:
+        raise http.Conflict("review-closed", f"The review was closed before: {CLOSED[before.outcome]}.") from None
+    patients, _ = numbers.sharing(practice_id, closed["phone_number"], reviews.MAX_PATIENTS)
+    http.note_patients(app, patients)
+    return http.answer(closed)
 
 
 @app.post(

@@ -1,4 +1,4 @@
-"""Manual messages: what staff write to one patient, routed and recorded."""
+"""Manual messages: what staff write to one patient, routed and recorded; and sends whose outcome nobody knows."""
 
 import hashlib
 from typing import Annotated
@@ -9,9 +9,23 @@ from aws_lambda_powertools.event_handler.openapi.params import Header
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import api, asked, aws, clock, decisions, facesheet, http, log, patients, received, settings
+from patient_contact import (
+    api,
+    asked,
+    aws,
+    clock,
+    decisions,
+    facesheet,
+    http,
+    log,
+    patients,
+    received,
+    sends,
+    settings,
+    table,
+)
 from patient_contact.content import Content
-from patient_contact.http import PATH, PatientId, PracticeId, answers, needs
+from patient_contact.http import PATH, Cursor, Limit, MessageId, PatientId, PracticeId, answers, needs
 from patient_contact.routing import decide
 
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", pattern=received.OCCURRENCE_PATTERN)]
@@ -53,12 +67,52 @@ def post_message(
     )
     message = asked.message(asked_for, facts, practice, ("body",))
     content = Content({body.channel: body.body}, body.subject)
-    order = decisions.Order(practice_id, patient_id, message_id, content, request=digest)
+    sender = decisions.sender(practice)
+    order = decisions.Order(practice_id, patient_id, message_id, content, sender, request=digest)
     decision = decide(facts, message, practice.policy)
     recorded, is_new = decisions.claim(order, decision, as_of, settings.decision_retention_days())
     if is_new and recorded.decision.outcome == "suppress":
         log.count("Suppressed", SERVICE, recorded.decision.reason)
     return _answer(practice_id, patient_id, recorded, digest)
+
+
+@app.get(f"{PATH}/decisions/unknown", security=needs("preferences/read"), responses=answers(api.UnknownSendList, 404))
+def list_unknown(practice_id: PracticeId, limit: Limit = 50, cursor: Cursor = None) -> Response[api.UnknownSendList]:
+    """List the sends whose outcome is unknown, the oldest first: a provider may, or may not, have taken the message."""
+    asked.practice(practice_id)
+    found, after = sends.list_unknown(practice_id, limit, http.place(cursor, http.AFTER_UNKNOWN))
+    http.note_patients(app, {each.patient_id for each in found})
+    overdue = clock.iso(sends.overdue_before())
+    items = [
+        {
+            **decisions.answer(each.recorded),
+            "patient_id": each.patient_id,
+            "since": each.since,
+            "overdue": each.since < overdue,
+        }
+        for each in found
+    ]
+    return http.next_page(items, after)
+
+
+@app.post(
+    f"{PATH}/patients/<patient_id>/decisions/<message_id>/resolve",
+    security=needs("preferences/write"),
+    responses=answers(api.RecordedDecision, 400, 404, 409, 413),
+)
+def resolve(
+    practice_id: PracticeId, patient_id: PatientId, message_id: MessageId, body: api.ResolveBody
+) -> Response[api.RecordedDecision]:
+    """Say what became of a message whose outcome is unknown: `sent`, or `not_sent`, which sends it again in time."""
+    key = table.decision_key(practice_id, patient_id, message_id)
+    try:
+        resolved = sends.resolve(key, body.outcome, http.subject(app), body.note, body.attempt)
+    except sends.UnknownDecision:
+        raise http.Unknown("decision") from None
+    except sends.NotUnknown:
+        message = "The outcome of this message is not, or no longer, unknown: read the decision."
+        raise http.Conflict("not-unknown", message) from None
+    return http.answer(decisions.answer(resolved))
 
 
 def _answer(

@@ -42,7 +42,7 @@ def put_practice(practice_id: PracticeId, body: api.PracticeBody) -> Response[ap
     """Create or replace the practice; `warnings` say what its policy risks."""
     policy = asked.policy(body.policy)
     lines = tuple(
-        Line(line.id, line.name, line.phone_number, tuple(sorted(set(line.review_words)))) for line in body.lines
+        Line(**{**line.model_dump(), "review_words": tuple(sorted(set(line.review_words)))}) for line in body.lines
     )
     practice = practices.put(
         Practice(
@@ -57,7 +57,7 @@ def put_practice(practice_id: PracticeId, body: api.PracticeBody) -> Response[ap
             0,
         )
     )
-    warnings = [asdict(warned) for warned in advice.of_practice(practice.default_country, policy)]
+    warnings = [asdict(warned) for warned in advice.of_practice(practice)]
     return http.answer({**_practice_answer(practice), "warnings": warnings})
 
 

@@ -1,6 +1,7 @@
 """Patients at the facesheet: contact info, preferences, consent, history, and what would be sent and why."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from patient_contact import (
     api,
     asked,
     aws,
+    clock,
     consents,
     decision_data,
     decisions,
@@ -152,12 +154,19 @@ def put_sms_consent(
             ("body", "phone_number"), "not_a_number", "the phone on file is no number, and gets no texts"
         )
     patients.expect_version(patient, if_match)
-    check = asked.may_opt_in(body)
+    check, said_at = asked.may_opt_in(body), asked.said_at(body, clock.now())
+    of, actor = consents.NumberLine(practice_id, number, body.line), http.subject(app)
+    if said_at is None:
+        said = consents.by_staff(body.status, actor)
+    else:
+        said = consents.by_staff_at(of, body.status, body.evidence, said_at, actor)
+        # What the patient has said since would refuse it, and it would change nothing.
+        if consents.is_recorded(of, said):
+            return _facesheet(patient)
     practices.expect_consent(practice, body.line)
     also = [] if if_match is None else [patients.unchanged(patient)]
-    said = consents.by_staff(body.status, http.subject(app))
-    of = consents.NumberLine(practice_id, number, body.line)
-    consents.record(of, said, also, check, evidence=body.evidence, note=body.note)
+    with suppress(consents.Repeated):
+        consents.record(of, said, also, check, evidence=body.evidence, note=body.note)
     return _facesheet(patient)
 
 

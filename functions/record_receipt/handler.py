@@ -1,13 +1,14 @@
-"""Receipts: what carriers report of a text says whether its number is valid, suspect or well."""
+"""Receipts: what carriers report of a message says how far it has come, and of its number, whether it is well."""
 
 from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import aws, clock, decisions, log, numbers, practices, settings
+from patient_contact import aws, clock, confirmations, life, log, numbers, practices, sends, settings, table
 from patient_contact.facts import is_number
 from patient_contact.inbound import Receipt, accept_receipt
+from patient_contact.life import Item
 from patient_contact.queue import Batch, NotYet, Record
 from patient_contact.verdict import INVALID, REACHED, UNREACHABLE, Evidence
 
@@ -45,26 +46,42 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def note(receipt: Receipt) -> str:
-    """Keep what a receipt says of its number, and give the class by which it is counted."""
-    if receipt.event_type not in OF_NUMBERS:
-        return "other"
-    found = _number_of(receipt)
-    if found is None:
-        return "not ours"
-    evidence = Evidence("receipt", receipt.event_type, clock.iso(receipt.at), receipt.provider_message_id)
-    numbers.change_verdict(*found, lambda verdict: verdict.after_receipt(evidence), evidence)
-    return receipt.event_type
+    """Keep what a receipt says of its message and of its number, and give the class by which it is counted."""
+    message = _message_of(receipt)
+    if receipt.event_type in OF_NUMBERS:
+        found = _number_of(receipt, message)
+        if found is None:
+            return "not ours"
+        evidence = Evidence("receipt", receipt.event_type, clock.iso(receipt.at), receipt.provider_message_id)
+        numbers.change_verdict(*found, lambda verdict: verdict.after_receipt(evidence), evidence)
+        return receipt.event_type
+    return "other" if message is None else receipt.event_type
 
 
-def _number_of(receipt: Receipt) -> tuple[str, str] | None:
-    """Find the practice and the number: by the context that the sender set, else by the two numbers alone.
-
-    Not every receipt names the number; the decision that it is about does.
-    """
+def _message_of(receipt: Receipt) -> Item | None:
+    """Find the message by the context that its sender set, and note how far it has come."""
     about = receipt.context
-    recorded = None if about is None else decisions.read(about.practice_id, about.patient_id, about.message_id)
-    if about is not None and recorded is not None and is_number(recorded.decision.destination or ""):
-        return about.practice_id, str(recorded.decision.destination)
+    if about is None:
+        return None
+    if about.patient_id is not None:
+        key = table.decision_key(about.practice_id, about.patient_id, about.message_id)
+    elif receipt.phone_number is not None:
+        reply_id = about.message_id.removeprefix(confirmations.PREFIX)
+        key = table.confirmation_key(about.practice_id, receipt.phone_number, reply_id)
+    else:
+        return None
+    return sends.hear(key, about.attempt, receipt.event_type, receipt.at, receipt.provider_message_id)
+
+
+def _number_of(receipt: Receipt, message: Item | None) -> tuple[str, str] | None:
+    """Find the practice and the number: by the message that it is about, else by the two numbers alone.
+
+    Not every receipt names the number; the message does, for this very attempt: another may have gone elsewhere.
+    """
+    if receipt.context is not None and message is not None:
+        destination = life.destination_of(message, receipt.context.attempt)
+        if is_number(destination or ""):
+            return receipt.context.practice_id, str(destination)
     if receipt.phone_number is None or receipt.line_number is None:
         return None
     # Others in the account send texts, too: what did not go out on a line of ours is not ours.

@@ -80,7 +80,12 @@ def run(
     message = Message("automation", messages.channels, line)
     decision = (decide if automation.enabled else automation_disabled)(facts, message, practice.policy)
     order = decisions.Order(
-        trigger.practice_id, trigger.patient_id, trigger.message_id, messages, send_before=trigger.send_before
+        trigger.practice_id,
+        trigger.patient_id,
+        trigger.message_id,
+        messages,
+        decisions.sender(practice),
+        trigger.send_before,
     )
     recorded, is_new = decisions.claim(order, decision, as_of, settings.decision_retention_days())
     if is_new and recorded.decision.outcome == "suppress":

@@ -7,9 +7,10 @@ import re
 import shutil
 import struct
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ QUEUE_SAMPLES = {
     "RecordReplyFunction": ("record_reply.ok", "record_reply.bad"),
     "RecordReceiptFunction": ("record_receipt.ok", "record_receipt.bad"),
     "LookUpNumberFunction": ("look_up_number.ok", "look_up_number.bad"),
+    "SendMessageFunction": ("send_message.ok", "send_message.bad"),
 }
 
 
@@ -111,6 +113,12 @@ def imported(functions: Lambda) -> Any:
     return functions.request("ConsentsFunction", sample("consents.ok"))
 
 
+@pytest.fixture(scope="module")
+def written(functions: Lambda) -> Any:
+    """The answer to what staff wrote when it is sent first: later it says that the message was sent."""
+    return functions.request("MessagesFunction", sample("messages.ok"))
+
+
 def sample(name: str) -> Any:
     return json.loads((ROOT / "events" / f"{name}.json").read_text())
 
@@ -175,9 +183,28 @@ def put_aside(stack: LocalStack, function: str, dead_letters: str, event: Any) -
     return str(message["MessageAttributes"]["reason"]["StringValue"])
 
 
-def published(stack: LocalStack, message_id: str) -> list[dict[str, Any]]:
-    """What was announced on the bus about a message, once something is."""
-    return stack.wait_until(lambda: [each for each in stack.events if each["detail"].get("message_id") == message_id])
+def published(stack: LocalStack, message_id: str, detail_type: str = "MessageRouted") -> list[dict[str, Any]]:
+    """What was announced on the bus about a message, of one type of events, once something is."""
+    wanted = (message_id, detail_type)
+    return stack.wait_until(
+        lambda: [each for each in stack.events if (each["detail"].get("message_id"), each["detail-type"]) == wanted]
+    )
+
+
+def sent(stack: LocalStack, patient_id: str, message_id: str) -> Any:
+    """Return the decision of a message once it is sent."""
+
+    def found() -> Any:
+        decision = api(stack, "GET", f"patients/{patient_id}/decisions/{message_id}")
+        return decision if decision["state"] == "sent" else None
+
+    return stack.wait_until(found)
+
+
+def accepted(stack: LocalStack, message_id: str) -> list[Any]:
+    """Return what the simulator of AWS End User Messaging has accepted of a message."""
+    with urllib.request.urlopen(f"{stack.sms_url}/accepted") as answer:
+        return [each for each in json.load(answer) if each["context"]["message_id"] == message_id]
 
 
 def json_answer(status: int, body: Any, **headers: str) -> dict[str, Any]:
@@ -303,18 +330,19 @@ def test_preferences_refuses_an_email_address_as_preferred_contact(functions: La
     assert answer == refusal("Email is not supported as a preferred contact.", "phone_number")
 
 
-def test_messages_routes_what_staff_wrote(functions: Lambda, stack: LocalStack) -> None:
-    answer = functions.request("MessagesFunction", sample("messages.ok"))
-
-    decided_at = answer["body"]["decided_at"]
-    explanation = answer["body"].pop("explanation")
+def test_messages_routes_what_staff_wrote(written: Any, stack: LocalStack) -> None:
+    body = dict(written["body"])
+    decided_at, send_before, explanation = body["decided_at"], body["send_before"], body.pop("explanation")
     phone = "+15035550101"
-    assert answer == json_answer(
+    assert {**written, "body": body} == json_answer(
         202,
         {
             "message_id": "manual:sample-1",
             "decided_at": decided_at,
-            "state": "handed_over",
+            "state": "routed",
+            "sender": "service",
+            "send_before": send_before,
+            "life": [{"state": "routed", "at": decided_at}],
             "outcome": "deliver",
             "channel": "text",
             "destination": phone,
@@ -339,8 +367,9 @@ def test_messages_routes_what_staff_wrote(functions: Lambda, stack: LocalStack) 
         Location="/v1/practices/demo/patients/p-text/decisions/manual:sample-1",
     )
     assert explanation.startswith("Texted")
+    assert datetime.fromisoformat(send_before) - datetime.fromisoformat(decided_at) == timedelta(hours=24)
     (routed,) = published(stack, "manual:sample-1")
-    assert routed["detail-type"] == "MessageRouted"
+    assert routed["detail"]["sender"] == "service"
 
 
 def test_messages_refuses_an_email_without_a_subject(functions: Lambda) -> None:
@@ -354,7 +383,7 @@ def test_run_automation_decides_and_what_it_decided_is_announced(functions: Lamb
 
     assert answer == {"batchItemFailures": []}
     (routed,) = published(stack, "automation:appointment-reminder:sample-1")
-    assert (routed["detail-type"], routed["detail"]["channel"]) == ("MessageRouted", "text")
+    assert (routed["detail"]["sender"], routed["detail"]["channel"]) == ("service", "text")
 
 
 def test_run_automation_puts_aside_what_it_can_never_fill(functions: Lambda, stack: LocalStack) -> None:
@@ -534,6 +563,47 @@ def test_look_up_number_puts_aside_what_is_no_number(functions: Lambda, stack: L
     assert put_aside(stack, "LookUpNumberFunction", "LOOKUPS_DLQ_URL", event) == "invalid lookup: phone_number"
 
 
+def test_send_message_sends_what_was_routed(functions: Lambda, stack: LocalStack) -> None:
+    functions.invoke("RunAutomationFunction", automation_sample("run_automation.ok"))
+    event = sample("send_message.ok")
+    detail = json.loads(event["Records"][0]["body"])["detail"]
+    patient_id, message_id = detail["patient_id"], detail["message_id"]
+    # The stack's own function sends it; then it is routed once more, in the table alone, for the built one.
+    before = sent(stack, patient_id, message_id)
+    stack.client("dynamodb").update_item(
+        TableName=stack.environment["TABLE_NAME"],
+        Key={"PK": {"S": f"PRACTICE#demo#PATIENT#{patient_id}"}, "SK": {"S": f"DECISION#{message_id}"}},
+        UpdateExpression="SET #state = :routed",
+        ExpressionAttributeNames={"#state": "state"},
+        ExpressionAttributeValues={":routed": {"S": "routed"}},
+    )
+
+    answer = functions.invoke("SendMessageFunction", event)
+
+    assert answer == {"batchItemFailures": []}
+    after = sent(stack, patient_id, message_id)
+    assert after["attempt"] != before["attempt"]
+    message = accepted(stack, message_id)[-1]
+    assert message["context"] == {
+        "practice_id": "demo",
+        "patient_id": patient_id,
+        "message_id": message_id,
+        "attempt": after["attempt"],
+    }
+    assert message["message_id"] == after["provider_message_id"]
+    assert (message["channel"], message["destination"]) == ("text", detail["destination"])
+    assert message["body"] == detail["messages"]["text"]["body"]
+
+
+def test_send_message_puts_aside_what_is_for_nobody(functions: Lambda, stack: LocalStack) -> None:
+    event = sample("send_message.bad")
+
+    answer = functions.invoke("SendMessageFunction", event)
+
+    assert answer == {"batchItemFailures": []}
+    assert put_aside(stack, "SendMessageFunction", "SENDS_DLQ_URL", event) == "invalid detail: all of it"
+
+
 def test_watch_due_measures_what_is_overdue(functions: Lambda, stack: LocalStack) -> None:
     functions.invoke("RecordReplyFunction", said("stop it", "overdue", "+15035550127", "2026-01-05T17:00:00.000Z"))
 
@@ -544,6 +614,8 @@ def test_watch_due_measures_what_is_overdue(functions: Lambda, stack: LocalStack
     assert answer is None
     assert measured[-1]["service"] == "watch_due"
     assert measured[-1]["ConsentReviewsOverdue"] == [sum(each["overdue"] for each in reviews(stack))]
+    unknown = [json.loads(line) for line in printed.splitlines() if "DecisionsUnknown" in line]
+    assert unknown[-1]["DecisionsUnknown"] == [0.0]
 
 
 def test_publish_events_announces_a_decision(functions: Lambda, stack: LocalStack) -> None:
@@ -564,7 +636,7 @@ def test_publish_events_reports_the_record_whose_content_is_gone(functions: Lamb
     assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
 
 
-def test_no_function_prints_anything_of_a_patient(functions: Lambda, imported: Any) -> None:
+def test_no_function_prints_anything_of_a_patient(functions: Lambda, imported: Any, written: Any) -> None:
     for name, kinds in {**HTTP_SAMPLES, **QUEUE_SAMPLES}.items():
         for kind in kinds:
             functions.invoke(name, sample(kind))

@@ -19,6 +19,7 @@ FUNCTIONS: dict[str, Target] = {
     **dict.fromkeys(("PracticesFunction", "PreferencesFunction", "ConsentsFunction", "MessagesFunction"), HTTP),
     **dict.fromkeys(("RunAutomationFunction", "RecordReplyFunction", "RecordReceiptFunction"), EVENT),
     **dict.fromkeys(("LookUpNumberFunction", "WatchDueFunction", "PublishEventsFunction"), EVENT),
+    "SendMessageFunction": EVENT,
 }
 BOTO3 = "import boto3; boto3.client('dynamodb')"
 # Outside any environment: what is imported comes from the folder on PYTHONPATH alone, for functions and boto3 alike.

@@ -16,7 +16,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 from moto.events.models import EventPattern
 
-from patient_contact import events, log, settings
+from patient_contact import events, log, reviews, sends, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +42,8 @@ SCOPES = {
     "GET {}/patients/{patient_id}/changes": "preferences/read",
     "GET {}/patients/{patient_id}/decisions": "preferences/read",
     "GET {}/patients/{patient_id}/decisions/{message_id}": "preferences/read",
+    "POST {}/patients/{patient_id}/decisions/{message_id}/resolve": "preferences/write",
+    "GET {}/decisions/unknown": "preferences/read",
     "POST {}/patients/search": "preferences/read",
     "POST {}/patients/{patient_id}/messages": "messages/send",
     "POST {}/numbers/search": "preferences/read",
@@ -62,6 +64,7 @@ NEEDED = {
     "RecordReplyFunction": {"TABLE_NAME", "REPLIES_DLQ_URL"},
     "RecordReceiptFunction": {"TABLE_NAME", "RECEIPTS_DLQ_URL"},
     "LookUpNumberFunction": {"TABLE_NAME", "LOOKUPS_DLQ_URL"},
+    "SendMessageFunction": {"TABLE_NAME", "SENDS_DLQ_URL"},
     "WatchDueFunction": {"TABLE_NAME"},
     "PublishEventsFunction": {"TABLE_NAME", "EVENT_BUS_NAME"},
 }
@@ -72,18 +75,29 @@ BATCHES = {
     "RecordReplyFunction": events.REPLY_BATCH,
     "RecordReceiptFunction": events.RECEIPT_BATCH,
     "LookUpNumberFunction": events.LOOKUP_BATCH,
+    "SendMessageFunction": events.SEND_BATCH,
     "PublishEventsFunction": events.STREAM_BATCH,
 }
+
+# How often a queue's messages are received at most, where that is not as often as those of most queues.
+RECEIVES = {"SendsQueue": events.SEND_RECEIVES}
 
 # For each rule its bus (none is the account's default one), a sample, and the source and detail-types that it catches.
 CAUGHT = {
     "AutomationsRule": ("EventBus", "run_automation.ok", events.SOURCE_AUTOMATIONS, (events.AUTOMATION_TRIGGERED,)),
     "ReceiptsRule": ("", "record_receipt.ok", events.SOURCE_RECEIPTS, events.RECEIPTS),
+    "SendsRule": ("EventBus", "send_message.ok", events.SOURCE_ROUTING, (events.MESSAGE_ROUTED,)),
 }
+# What a sample must say beside that, and what else may stand in its place. Such a rule catches an event of our own
+# making, whose detail-type is never mistyped.
+ONLY_WHERE = {"SendsRule": ("sender", "service", ("practice", None))}
 # What the service itself puts on its bus.
 PUBLISHED = (
     (events.SOURCE_ROUTING, events.MESSAGE_ROUTED),
     (events.SOURCE_ROUTING, events.MESSAGE_SUPPRESSED),
+    (events.SOURCE_ROUTING, events.MESSAGE_SENT),
+    (events.SOURCE_ROUTING, events.MESSAGE_FAILED),
+    (events.SOURCE_ROUTING, events.MESSAGE_WITHDRAWN),
     (events.SOURCE_PREFERENCES, events.PREFERENCES_CHANGED),
     (events.SOURCE_PREFERENCES, events.SMS_CONSENT_CHANGED),
     (events.SOURCE_PREFERENCES, events.NUMBER_STATUS_CHANGED),
@@ -101,8 +115,10 @@ KEPT = {
 
 PRACTICE, LINE = "PRACTICE#north", "LINE#+15035559000"
 PATIENT, NUMBER = "PRACTICE#north#PATIENT#p-1", "PRACTICE#north#NUMBER#+15035550101"
+# The switch that stops all sending.
+STACK = sends.SWITCH[0]
 # In the global index.
-OPT_OUTS, DUE = "PRACTICE#north#OPTOUT#main", "DUE#REVIEW"
+OPT_OUTS, DUE, UNKNOWN = "PRACTICE#north#OPTOUT#main", reviews.DUE_PK, sends.UNKNOWN_PK
 
 # What a function must not be able to do to the table, or through an index of it, although another may.
 FORBIDDEN: list[tuple[str, ...]] = [
@@ -112,9 +128,13 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("PreferencesFunction", "DeleteItem", LINE),
     ("PreferencesFunction", "Query", OPT_OUTS, "GSI1"),
     ("MessagesFunction", "PutItem", PRACTICE),
-    ("MessagesFunction", "UpdateItem", PATIENT),
+    ("MessagesFunction", "UpdateItem", PRACTICE),
     ("MessagesFunction", "PutItem", NUMBER),
+    ("MessagesFunction", "UpdateItem", NUMBER),
     ("MessagesFunction", "DeleteItem", PATIENT),
+    ("MessagesFunction", "Query", PATIENT),
+    ("MessagesFunction", "Query", OPT_OUTS, "GSI1"),
+    ("MessagesFunction", "Query", DUE, "GSI1"),
     ("ConsentsFunction", "GetItem", PATIENT),
     ("ConsentsFunction", "BatchGetItem", PATIENT),
     ("ConsentsFunction", "Query", PATIENT),
@@ -138,7 +158,7 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("RecordReceiptFunction", "PutItem", LINE),
     ("RecordReceiptFunction", "UpdateItem", LINE),
     ("RecordReceiptFunction", "PutItem", PATIENT),
-    ("RecordReceiptFunction", "UpdateItem", PATIENT),
+    ("RecordReceiptFunction", "DeleteItem", PATIENT),
     ("RecordReceiptFunction", "PutItem", PRACTICE),
     ("RecordReceiptFunction", "DeleteItem", NUMBER),
     ("LookUpNumberFunction", "GetItem", PATIENT),
@@ -146,6 +166,19 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("LookUpNumberFunction", "PutItem", PATIENT),
     ("LookUpNumberFunction", "UpdateItem", LINE),
     ("LookUpNumberFunction", "DeleteItem", NUMBER),
+    ("SendMessageFunction", "GetItem", PATIENT),
+    ("SendMessageFunction", "PutItem", PATIENT),
+    ("SendMessageFunction", "DeleteItem", PATIENT),
+    ("SendMessageFunction", "DeleteItem", NUMBER),
+    ("SendMessageFunction", "PutItem", PRACTICE),
+    ("SendMessageFunction", "UpdateItem", PRACTICE),
+    ("SendMessageFunction", "DeleteItem", PRACTICE),
+    ("SendMessageFunction", "PutItem", STACK),
+    ("SendMessageFunction", "UpdateItem", STACK),
+    ("SendMessageFunction", "PutItem", LINE),
+    ("SendMessageFunction", "DeleteItem", LINE),
+    ("SendMessageFunction", "Query", PATIENT),
+    ("SendMessageFunction", "Query", DUE, "GSI1"),
     ("WatchDueFunction", "GetItem", NUMBER),
     ("WatchDueFunction", "Query", PRACTICE),
     ("WatchDueFunction", "Query", NUMBER, "by_time"),
@@ -164,6 +197,9 @@ ALLOWED: list[tuple[str, ...]] = [
     ("MessagesFunction", "GetItem", PRACTICE),
     ("MessagesFunction", "BatchGetItem", NUMBER),
     ("MessagesFunction", "PutItem", PATIENT),
+    ("MessagesFunction", "BatchGetItem", PATIENT),
+    ("MessagesFunction", "UpdateItem", PATIENT),
+    ("MessagesFunction", "Query", UNKNOWN, "GSI1"),
     ("ConsentsFunction", "PutItem", NUMBER),
     ("ConsentsFunction", "DeleteItem", PRACTICE),
     ("ConsentsFunction", "UpdateItem", LINE),
@@ -173,23 +209,48 @@ ALLOWED: list[tuple[str, ...]] = [
     ("RunAutomationFunction", "BatchGetItem", PATIENT),
     ("RunAutomationFunction", "BatchGetItem", NUMBER),
     ("RunAutomationFunction", "PutItem", PATIENT),
+    ("RecordReplyFunction", "PutItem", NUMBER),
     ("RecordReplyFunction", "UpdateItem", NUMBER),
     ("RecordReplyFunction", "PutItem", PRACTICE),
     ("RecordReplyFunction", "UpdateItem", LINE),
     ("RecordReceiptFunction", "GetItem", PATIENT),
+    ("RecordReceiptFunction", "UpdateItem", PATIENT),
     ("RecordReceiptFunction", "BatchGetItem", LINE),
     ("RecordReceiptFunction", "UpdateItem", NUMBER),
     ("LookUpNumberFunction", "UpdateItem", NUMBER),
+    ("SendMessageFunction", "GetItem", NUMBER),
+    ("SendMessageFunction", "BatchGetItem", LINE),
+    ("SendMessageFunction", "UpdateItem", PATIENT),
+    ("SendMessageFunction", "UpdateItem", NUMBER),
+    ("SendMessageFunction", "UpdateItem", LINE),
+    ("SendMessageFunction", "PutItem", NUMBER),
     ("WatchDueFunction", "Query", DUE, "GSI1"),
+    ("WatchDueFunction", "Query", UNKNOWN, "GSI1"),
     ("PublishEventsFunction", "GetItem", PATIENT),
 ]
+
+# What functions read in one request, of which one statement must cover all.
+TOGETHER = [("SendMessageFunction", "BatchGetItem", (STACK, PRACTICE, PATIENT, NUMBER))]
 
 # What a function does with the queue that feeds it.
 TAKES = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
 ASK_CARRIERS = "sms-voice:CarrierLookup"
+# What the providers of texts, calls and emails are asked for, by the module that asks: a function that imports it may.
+PROVIDERS = {
+    "lookups": {ASK_CARRIERS},
+    "providers": {
+        "sms-voice:SendTextMessage",
+        "sms-voice:SendVoiceMessage",
+        "sms-voice:DeleteOptedOutNumber",
+        "ses:SendEmail",
+    },
+}
 
 # Actions that know no resources, so that they take `*` only.
 WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords", ASK_CARRIERS}
+
+# The metric of messages that wait between two receives.
+HIDDEN = "ApproximateNumberOfMessagesNotVisible"
 
 # All of a service, or all of its reads or writes.
 STAR = re.compile(r"\*|\w+:(\*|Get\*|Put\*|Batch\*)")
@@ -410,23 +471,31 @@ def a_deployment_is_rolled_back_by_its_functions_errors(template: Template) -> l
 
 
 def each_rule_catches_its_source_alone(template: Template) -> list[str]:
-    """On its bus, whatever the detail-type; nothing that we publish, and nothing that another rule catches."""
+    """On its bus, and nothing else that we publish or another rule catches; what comes in, whatever its detail-type."""
     patterns = of_type(template, "AWS::Events::Rule")
     complaints = [f"{name}: nothing is known of it" for name in patterns.keys() ^ CAUGHT.keys()]
     for name, (bus, sample, source, detail_types) in CAUGHT.items():
         record = json.loads((ROOT / "events" / f"{sample}.json").read_text())["Records"][0]
         event: Any = json.loads(record["body"])
-        if event["source"] != source or event["detail-type"] not in detail_types:
+        key, value, others_there = ONLY_WHERE.get(name, ("", None, ()))
+        says = event["detail"].get(key) == value
+        if event["source"] != source or event["detail-type"] not in detail_types or not says:
             complaints.append(f"{name}: the sample is not what the code accepts")
         if target(patterns[name].get("EventBusName")) != bus:
             complaints.append(f"{name}: listens on another bus")
         matches: Any = EventPattern.load(json.dumps(patterns[name]["EventPattern"])).matches_event
-        wanted = [(source, each) for each in (*detail_types, f"{detail_types[0]}, mistyped")]
+        mistyped = (source, f"{detail_types[0]}, mistyped")
+        wanted = [(source, each) for each in detail_types] + ([] if key else [mistyped])
         others = [(other, each) for rule, (_, _, other, all_) in CAUGHT.items() if rule != name for each in all_]
         complaints += [
             f"{name}: {'misses' if pair in wanted else 'catches'} {pair[1]}"
-            for pair in (*wanted, *others, *PUBLISHED)
+            for pair in (*wanted, mistyped, *others, *PUBLISHED)
             if matches({**event, "source": pair[0], "detail-type": pair[1]}) != (pair in wanted)
+        ]
+        complaints += [
+            f"{name}: catches {key} {other}"
+            for other in others_there
+            if matches({**event, "detail": {**event["detail"], key: other}})
         ]
     return complaints
 
@@ -458,8 +527,9 @@ def each_queue_gives_up_to_a_dead_letter_queue(template: Template) -> list[str]:
         policy = each.get("RedrivePolicy")
         if policy and target(policy["deadLetterTargetArn"]) not in queues:
             complaints.append(f"{name}: gives up to nothing")
-        if policy and policy["maxReceiveCount"] != events.MAX_RECEIVES:
-            complaints.append(f"{name}: {policy['maxReceiveCount']} receives, not {events.MAX_RECEIVES}")
+        receives = RECEIVES.get(name, events.MAX_RECEIVES)
+        if policy and policy["maxReceiveCount"] != receives:
+            complaints.append(f"{name}: {policy['maxReceiveCount']} receives, not {receives}")
         if name in dead and each.get("MessageRetentionPeriod") != 1209600:
             complaints.append(f"{name}: keeps dead letters less than 14 days")
         if each.get("SqsManagedSseEnabled") is not True:
@@ -579,6 +649,22 @@ def each_queue_waits_for_its_function(template: Template) -> list[str]:
         queue = template["Resources"][target(each["Queue"])]["Properties"]
         if queue.get("VisibilityTimeout", 30) < needed:
             complaints.append(f"{name}.{event}: {queue.get('VisibilityTimeout', 30)} s hidden, {needed} s needed")
+    return complaints
+
+
+def a_lease_ends_between_two_deliveries(template: Template) -> list[str]:
+    """A claim's lease outlasts the invocation that made it, and is over when its message comes again.
+
+    At the latest, a claim is made when the function's time is up; the message comes again so long after its receive.
+    """
+    time_out = functions(template)["SendMessageFunction"]["Timeout"]
+    complaints = []
+    if time_out >= sends.LEASE_SECONDS:
+        complaints.append(f"{time_out} s to send, a lease of {sends.LEASE_SECONDS} s")
+    for name, event, each in mappings(template, "SQS"):
+        hidden = template["Resources"][target(each["Queue"])]["Properties"].get("VisibilityTimeout", 30)
+        if name == "SendMessageFunction" and hidden <= time_out + sends.LEASE_SECONDS:
+            complaints.append(f"{name}.{event}: comes again after {hidden} s, when the lease may not be over")
     return complaints
 
 
@@ -757,16 +843,21 @@ def functions_keep_to_their_queues(template: Template) -> list[str]:
     return [f"{name}: {sorted(found[name] ^ wanted[name])}" for name in differing(found, wanted)]
 
 
-def those_ask_carriers_who_look_numbers_up(template: Template) -> list[str]:
-    """The right to ask, which is paid for, goes with the module that asks."""
+def those_ask_providers_who_need_to(template: Template) -> list[str]:
+    """The right to ask, which is paid for, and to send, goes with the module that asks; one function alone sends."""
     complaints = []
     for name, function in functions(template).items():
-        tree = ast.parse((ROOT / function["CodeUri"] / "handler.py").read_text())
+        handler = ROOT / function["CodeUri"] / "handler.py"
+        tree = ast.parse(handler.read_text() if handler.is_file() else "")
         froms = [each for each in ast.walk(tree) if isinstance(each, ast.ImportFrom)]
-        asks = any(part.name == "lookups" for each in froms for part in each.names)
-        may_ask = any(ASK_CARRIERS in listed(each["Action"]) for each in statements(template, name))
-        if asks != may_ask:
-            complaints.append(f"{name}: {'cannot' if asks else 'need not'} ask carriers")
+        imported = {part.name for each in froms for part in each.names}
+        wanted = {action for module in imported & PROVIDERS.keys() for action in PROVIDERS[module]}
+        actions = {action for each in statements(template, name) for action in listed(each["Action"])}
+        found = {action for action in actions if action.startswith(("sms-voice:", "ses:"))}
+        complaints += [f"{name}: cannot {action}" for action in wanted - found]
+        complaints += [f"{name}: need not {action}" for action in found - wanted]
+        if name != "SendMessageFunction" and found - {ASK_CARRIERS}:
+            complaints.append(f"{name}: sends")
     return complaints
 
 
@@ -774,7 +865,12 @@ def functions_keep_to_their_keys(template: Template) -> list[str]:
     """Each function reaches the items that it needs, and not those of others."""
     wrong = [("may", each) for each in FORBIDDEN if may(template, *each[:3], index=index_of(each))]
     wrong += [("may not", each) for each in ALLOWED if not may(template, *each[:3], index=index_of(each))]
-    return [f"{name} {verb} {' '.join(request)}" for verb, (name, *request) in wrong]
+    apart = [
+        f"{name} may not {action} together {keys}"
+        for name, action, keys in TOGETHER
+        if not may(template, name, action, *keys)
+    ]
+    return [f"{name} {verb} {' '.join(request)}" for verb, (name, *request) in wrong] + apart
 
 
 def index_of(request: tuple[str, ...]) -> str | None:
@@ -916,7 +1012,10 @@ def each_dead_letter_rings(template: Template) -> list[str]:
 
 
 def each_thing_that_can_stall_rings(template: Template) -> list[str]:
-    """Age of queues and streams, rules that fail, errors and throttles of functions, of the API and of the table."""
+    """Age of queues and streams, rules that fail, errors and throttles of functions, of the API and of the table.
+
+    SQS leaves out of the age what was received three times: a queue that is received more often is watched by length.
+    """
     queues = {target(each["Queue"]) for _, _, each in mappings(template, "SQS")}
     streams = {name for name, _, _ in mappings(template, "DynamoDB")}
     every = set(functions(template))
@@ -929,6 +1028,7 @@ def each_thing_that_can_stall_rings(template: Template) -> list[str]:
     not_redriven = alarmed(template, "AWS/SNS", "NumberOfNotificationsFailedToRedriveToDlq", "TopicName")
     missing = {
         "oldest message": queues - alarmed(template, "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName"),
+        "what is tried again and again": RECEIVES.keys() & queues - alarmed(template, "AWS/SQS", HIDDEN, "QueueName"),
         "iterator age": streams - alarmed(template, "AWS/Lambda", "IteratorAge", "FunctionName"),
         "failed invocations": unheard,
         "what is not even a dead letter": topics - not_redriven,
@@ -950,15 +1050,22 @@ def dimensions_of_rule(template: Template, name: str, bus: str) -> dict[str, Any
 
 
 def what_is_measured_rings(template: Template) -> list[str]:
-    """What a handler measures has an alarm, in the namespace and with the one dimension that it is measured in."""
+    """What a handler measures has an alarm, in the namespace and with the one dimension that it is measured in.
+
+    And no alarm waits for what nobody measures.
+    """
     complaints = []
+    heard_of = set()
     for name, function in functions(template).items():
         module = importlib.import_module(f"{function['CodeUri'].replace('/', '.')}.handler")
         for metric in measured(ROOT / function["CodeUri"] / "handler.py"):
+            heard_of |= {alarm for alarm, _ in alarms_on(template, log.NAMESPACE, metric)}
             found = [dimensions for _, dimensions in alarms_on(template, log.NAMESPACE, metric)]
             if found != [{"service": module.SERVICE}]:
                 complaints.append(f"{name}: nobody hears of {metric}")
-    return complaints
+    alarms = of_type(template, "AWS::CloudWatch::Alarm").items()
+    own = {name for name, each in alarms if each.get("Namespace") == log.NAMESPACE}
+    return complaints + [f"{name}: nobody measures that" for name in own - heard_of]
 
 
 def measured(handler: Path) -> Iterator[str]:
@@ -1005,6 +1112,7 @@ RULES: tuple[Rule, ...] = (
     a_reply_comes_with_its_time,
     nobody_else_replies_for_a_patient,
     each_queue_waits_for_its_function,
+    a_lease_ends_between_two_deliveries,
     each_batch_reports_what_failed,
     no_record_of_the_stream_is_lost,
     each_route_has_its_one_scope,
@@ -1014,7 +1122,7 @@ RULES: tuple[Rule, ...] = (
     each_function_has_its_own_role,
     no_policy_has_a_star,
     functions_keep_to_their_queues,
-    those_ask_carriers_who_look_numbers_up,
+    those_ask_providers_who_need_to,
     functions_keep_to_their_keys,
     what_is_kept_outlives_the_stack,
     the_table_is_protected,

@@ -1,4 +1,4 @@
-"""What the functions ask of the table when everything runs, held against the policies of `template.yaml`.
+"""What the functions ask of the table, and of providers, when everything runs, held against `template.yaml`'s policies.
 
 Nothing else would notice a missing permission before AWS does, nor one that is not needed.
 """
@@ -35,12 +35,29 @@ MESSAGE = {"class": "automation", "channels": ["text"], "line": "main"}
 LONG = "See you soon. " * 90
 # One line goes, two come: consent is first recorded on `front` by an import, on `back` by a reply, on `main` by staff.
 LINES = {"main": "+15035559000", "front": "+15035559002", "back": "+15035559003"}
-MOVED = {
-    **demo_data.PRACTICE,
-    "lines": [{"id": id_, "name": id_, "phone_number": number} for id_, number in LINES.items()],
+LINES_MOVED = [{"id": id_, "name": id_, "phone_number": number} for id_, number in LINES.items()]
+# Nothing is sent before it is the turn of that: what becomes of a message depends on what follows, else.
+MOVED = {**demo_data.PRACTICE, "lines": LINES_MOVED, "sending": False}
+# What the patient has who is sent a message by each channel and in each way, and what becomes of it.
+SENDS = {
+    "p-texted": ("text", "+15035550131", "sent"),
+    "p-carrier": ("text", sms.OPTED_OUT_AT_CARRIER, "withdrawn"),
+    "p-none": ("text", sms.NOT_A_NUMBER, "withdrawn"),
+    "p-lost": ("text", sms.ANSWERS_500, "unknown"),
+    "p-called": ("call", "+15035550132", "sent"),
+    "p-emailed": ("email", None, "sent"),
 }
 RENAMED = {**MOVED, "time_zone": "America/New_York"}
 IMPORTED = "number,line,status,said_at,source\n+15035550105,front,opted_out,2026-10-01T09:00:00Z,old system\n"
+# A line on which nothing is said before a carrier says it; the service itself confirms keywords on it.
+DESK = {
+    "id": "desk",
+    "name": "desk",
+    "phone_number": "+15035559004",
+    "email_sender": demo_data.EMAIL_SENDER,
+    "self_managed_opt_outs": True,
+    "opt_out_list": "Default",
+}
 STOPPED, ASKED, RETURNED = "+15035550101", "+15035550102", "+15035550103"
 
 REQUESTS: list[tuple[str, str, object]] = [
@@ -95,19 +112,29 @@ def template() -> dict[str, Any]:
     return loaded
 
 
+# A function, and what it asks a provider for.
+AskedProvider = tuple[str, str]
+
+
 @pytest.fixture(scope="module")
-def asked(template: dict[str, Any]) -> Iterator[set[Asked]]:
-    """All that the functions ask of the table while each route, the queue and the stream are used."""
+def everything(template: dict[str, Any]) -> Iterator[tuple[set[Asked], set[AskedProvider]]]:
+    """All that the functions ask for while each route, each queue and the stream are used."""
     folders = {Path(each["CodeUri"]).name: name for name, each in rules.functions(template).items()}
     recorded: set[Asked] = set()
+    of_providers: set[AskedProvider] = set()
+    of_service = {"pinpoint-sms-voice-v2": "sms-voice", "sesv2": "ses"}
 
     def ask(client: BaseClient, operation: str, params: dict[str, Any]) -> Any:
-        if client.meta.service_model.service_name == "dynamodb":
+        service = client.meta.service_model.service_name
+        if service == "dynamodb":
             for action, keys, index in requests_in(operation, params):
                 recorded.add(Asked(folders[calling_function()], action, keys, index))
+        elif service in of_service:
+            of_providers.add((folders[calling_function()], f"{of_service[service]}:{operation}"))
         return make_api_call(client, operation, params)
 
     with pytest.MonkeyPatch.context() as patch, start(demo=False, retry_seconds=1) as stack:
+        demo_data.verify_sender()
         # All clients: two functions that begin at the same moment make one each.
         patch.setattr(BaseClient, "_make_api_call", ask)
         patch.setattr(ThreadPoolExecutor, "submit", submit)
@@ -118,9 +145,23 @@ def asked(template: dict[str, Any]) -> Iterator[set[Asked]]:
         look_up(stack)
         reply_and_read(stack)
         report(stack)
-        # Once at the start, and an hour later again.
+        send(stack)
+        confirm(stack)
+        # Once at the start, and a while later again.
         watch_due({}, Context("WatchDueFunction", 128, "", "", time.monotonic() + 60))  # type: ignore[arg-type]  # as Lambda's
-        yield recorded
+        yield recorded, of_providers
+
+
+@pytest.fixture(scope="module")
+def asked(everything: tuple[set[Asked], set[AskedProvider]]) -> set[Asked]:
+    """What was asked of the table."""
+    return everything[0]
+
+
+@pytest.fixture(scope="module")
+def asked_providers(everything: tuple[set[Asked], set[AskedProvider]]) -> set[AskedProvider]:
+    """What was asked of providers."""
+    return everything[1]
 
 
 def test_every_request_to_the_table_is_allowed(asked: set[Asked], template: dict[str, Any]) -> None:
@@ -146,6 +187,20 @@ def test_every_permission_on_the_table_is_used(asked: set[Asked], template: dict
     ]
 
     assert unused == []
+
+
+def test_providers_are_asked_for_all_that_is_allowed_and_nothing_else(
+    asked_providers: set[AskedProvider], template: dict[str, Any]
+) -> None:
+    allowed = {
+        (function, action)
+        for function in rules.functions(template)
+        for statement in rules.statements(template, function)
+        for action in rules.listed(statement["Action"])
+        if action.partition(":")[0] in ("sms-voice", "ses")
+    }
+
+    assert asked_providers == allowed
 
 
 def requests_in(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], str | None]]:
@@ -290,3 +345,46 @@ def report(stack: LocalStack) -> None:
         stack.client("events").put_events(Entries=[entry])
     for number in (STOPPED, ASKED):
         stack.wait_until(partial(is_suspect, number))
+
+
+def send(stack: LocalStack) -> None:
+    """Send a message in each way that there is, let staff resolve the one that is left, and have receipts noted."""
+    call(stack, "PUT", PRACTICE, {**RENAMED, "lines": [*LINES_MOVED, DESK], "sending": True})
+    for patient_id, (channel, number, _) in SENDS.items():
+        phones = [] if number is None else [{"number": number, "line_type": "text_enabled"}]
+        emails = [{"address": "pat@example.org"}] if number is None else []
+        path = f"{PRACTICE}/patients/{patient_id}"
+        call(stack, "PUT", f"{path}/contact-info", {"phones": phones, "emails": emails})
+        subject = {"subject": "Hello"} if channel == "email" else {}
+        call(stack, "POST", f"{path}/messages", {"channel": channel, "body": "Hello", "line": "desk", **subject})
+
+    def decision(patient_id: str) -> Any:
+        return call(stack, "GET", f"{PRACTICE}/patients/{patient_id}/decisions/manual:once")
+
+    def is_delivered(patient_id: str) -> bool:
+        return bool(decision(patient_id).get("delivery", {}).get("status") == "delivered")
+
+    stack.wait_until(lambda: all(decision(each)["state"] == state for each, (_, _, state) in SENDS.items()))
+    (left,) = call(stack, "GET", f"{PRACTICE}/decisions/unknown")["items"]
+    call(stack, "POST", f"{PRACTICE}/patients/{left['patient_id']}/decisions/manual:once/resolve", {"outcome": "sent"})
+    for patient_id in ("p-texted", "p-called"):
+        stack.wait_until(partial(is_delivered, patient_id))
+
+
+def confirm(stack: LocalStack) -> None:
+    """Say START where the carrier has the number on its list: it is taken off, and refused all the same."""
+    number = sms.OPTED_OUT_AT_CARRIER
+    message = {
+        "originationNumber": number,
+        "destinationNumber": DESK["phone_number"],
+        "messageBody": "START",
+        "inboundMessageId": "reply-START",
+    }
+    stack.client("sns").publish(TopicArn=stack.resources["RepliesTopic"], Message=json.dumps(message))
+
+    def history() -> list[tuple[str, str]]:
+        found = call(stack, "POST", f"{PRACTICE}/numbers/search", {"phone_number": number})["history"]
+        return [(each["status"], each["source"]) for each in found]
+
+    out, back = ("opted_out", "carrier"), ("opted_in", "keyword")
+    stack.wait_until(lambda: history() == [out, back, out])

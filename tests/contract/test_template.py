@@ -22,7 +22,7 @@ TEXT = (rules.ROOT / "template.yaml").read_text()
 GONE = object()
 FUNCTION = {"Name": "FunctionName", "Value": {"Ref": "PublishEventsFunction"}}
 ANYBODY = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sns:Publish", "Resource": "*"}
-EVERY_HOUR = "WatchDueFunction.Events.EveryHour.Properties"
+EVERY_FIVE_MINUTES = "WatchDueFunction.Events.EveryFiveMinutes.Properties"
 
 # For each rule, what breaks it where. A place begins with a section of the template, or it is a property of a resource.
 BREAKS: list[tuple[rules.Rule, str, object]] = [
@@ -73,6 +73,16 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_rule_catches_its_source_alone, "ReceiptsRule.EventPattern.detail-type", list(events.RECEIPTS)),
     (rules.each_rule_catches_its_source_alone, "ReceiptsRule.EventBusName", {"Ref": "EventBus"}),
     (rules.each_rule_catches_its_source_alone, "Resources.ReceiptsRule", GONE),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventBusName", GONE),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventPattern.source", ["patient-contact.preferences"]),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventPattern.detail-type", GONE),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventPattern.detail-type", [{"prefix": "Message"}]),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventPattern.detail-type.1", "MessageSuppressed"),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventPattern.detail", GONE),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventPattern.detail.sender", ["practice"]),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventPattern.detail.sender.1", "practice"),
+    (rules.each_rule_catches_its_source_alone, "SendsRule.EventPattern.detail.sender.1", None),
+    (rules.each_rule_catches_its_source_alone, "Resources.SendsRule", GONE),
     (
         rules.events_are_put_from_one_source_by_each,
         "TriggerAutomationsPolicy.PolicyDocument.Statement.0.Condition",
@@ -87,14 +97,18 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_queue_gives_up_to_a_dead_letter_queue, "RepliesSubscription.RedrivePolicy", GONE),
     (rules.each_queue_gives_up_to_a_dead_letter_queue, "ReceiptsRule.Targets.0.DeadLetterConfig", GONE),
     (rules.each_queue_gives_up_to_a_dead_letter_queue, "LookupsQueue.RedrivePolicy", GONE),
-    (rules.each_queue_gives_up_to_a_dead_letter_queue, f"{EVERY_HOUR}.DeadLetterConfig", GONE),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "LookupsQueue.RedrivePolicy.maxReceiveCount", 1000),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "SendsQueue.RedrivePolicy.maxReceiveCount", 5),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "SendsRule.Targets.0.DeadLetterConfig", GONE),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, "SendsDeadLetters.MessageRetentionPeriod", 345600),
+    (rules.each_queue_gives_up_to_a_dead_letter_queue, f"{EVERY_FIVE_MINUTES}.DeadLetterConfig", GONE),
     (rules.what_fails_on_its_schedule_is_kept, "WatchDueFunction.EventInvokeConfig", GONE),
     (
         rules.what_fails_on_its_schedule_is_kept,
         "WatchDueFunction.EventInvokeConfig.DestinationConfig.OnFailure.Destination.Fn::GetAtt.0",
         "AlarmTopic",
     ),
-    (rules.what_fails_on_its_schedule_is_kept, f"{EVERY_HOUR}.RetryPolicy.MaximumRetryAttempts", 0),
+    (rules.what_fails_on_its_schedule_is_kept, f"{EVERY_FIVE_MINUTES}.RetryPolicy.MaximumRetryAttempts", 0),
     (rules.each_queue_admits_who_delivers_to_it, "AutomationsRulePolicy.Queues.1", GONE),
     (rules.each_queue_admits_who_delivers_to_it, "AutomationsRulePolicy.PolicyDocument.Statement.0.Condition", GONE),
     (
@@ -110,6 +124,12 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_queue_admits_who_delivers_to_it, "RepliesTopicToQueue.Queues.1", GONE),
     (rules.each_queue_admits_who_delivers_to_it, "RepliesTopicToQueue.PolicyDocument.Statement.0.Action", "sqs:*"),
     (rules.each_queue_admits_who_delivers_to_it, "Resources.WatchDueRulePolicy", GONE),
+    (rules.each_queue_admits_who_delivers_to_it, "SendsRulePolicy.Queues.1", GONE),
+    (
+        rules.each_queue_admits_who_delivers_to_it,
+        "WatchDueRulePolicy.PolicyDocument.Statement.0.Condition.ArnEquals.aws:SourceArn.Fn::GetAtt.0",
+        "WatchDueFunctionEveryHour",
+    ),
     (rules.each_queue_admits_who_delivers_to_it, "LookupsQueuePolicy.PolicyDocument.Statement.1", ANYBODY),
     (rules.each_queue_is_reached_by_tls_alone, "RepliesTopicToQueue.PolicyDocument.Statement.1", GONE),
     (rules.each_queue_is_reached_by_tls_alone, "AutomationsRulePolicy.PolicyDocument.Statement.1.Condition", GONE),
@@ -140,6 +160,10 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_queue_waits_for_its_function, "AutomationsQueue.VisibilityTimeout", GONE),
     (rules.each_queue_waits_for_its_function, "RunAutomationFunction.Timeout", 61),
     (rules.each_queue_waits_for_its_function, "LookUpNumberFunction.Timeout", 62),
+    (rules.each_queue_waits_for_its_function, "SendsQueue.VisibilityTimeout", 179),
+    (rules.a_lease_ends_between_two_deliveries, "SendMessageFunction.Timeout", 60),
+    (rules.a_lease_ends_between_two_deliveries, "SendsQueue.VisibilityTimeout", 90),
+    (rules.a_lease_ends_between_two_deliveries, "SendsQueue.VisibilityTimeout", GONE),
     (
         rules.each_batch_reports_what_failed,
         "RunAutomationFunction.Events.Automations.Properties.FunctionResponseTypes",
@@ -155,6 +179,8 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_batch_reports_what_failed, "RecordReceiptFunction.Events.Receipts.Properties.BatchSize", 1000),
     (rules.each_batch_reports_what_failed, "LookUpNumberFunction.Events.Lookups.Properties.BatchSize", 100),
     (rules.each_batch_reports_what_failed, "LookUpNumberFunction.Events.Lookups.Properties.ScalingConfig", GONE),
+    (rules.each_batch_reports_what_failed, "SendMessageFunction.Events.Sends.Properties.BatchSize", 100),
+    (rules.each_batch_reports_what_failed, "SendMessageFunction.Events.Sends.Properties.FunctionResponseTypes", GONE),
     (rules.each_batch_reports_what_failed, "RunAutomationFunction.ReservedConcurrentExecutions", 5),
     (
         rules.no_record_of_the_stream_is_lost,
@@ -182,6 +208,13 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
         "ConsentsFunction.Events.ImportConsent.Properties.Auth.AuthorizationScopes",
         ["preferences/write"],
     ),
+    (
+        rules.each_route_has_its_one_scope,
+        "MessagesFunction.Events.ResolveDecision.Properties.Auth.AuthorizationScopes",
+        ["messages/send"],
+    ),
+    (rules.each_route_has_its_one_scope, "MessagesFunction.Events.ListUnknown", GONE),
+    (rules.each_route_is_the_handlers_own, "MessagesFunction.Events.ResolveDecision", GONE),
     (rules.each_route_is_the_handlers_own, "PracticesFunction.Events.ListAutomations", GONE),
     (rules.each_route_is_the_handlers_own, "ConsentsFunction.Events.CloseReview", GONE),
     (
@@ -214,6 +247,9 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
         "LookUpNumberRole.Policies.0.PolicyDocument.Statement.1.Action",
         ["sms-voice:CarrierLookup", "sms-voice:SendTextMessage"],
     ),
+    (rules.no_policy_has_a_star, "SendMessageRole.Policies.0.PolicyDocument.Statement.4.Resource", "*"),
+    (rules.no_policy_has_a_star, "SendMessageRole.Policies.0.PolicyDocument.Statement.6.Resource", "*"),
+    (rules.no_policy_has_a_star, "SendMessageRole.Policies.0.PolicyDocument.Statement.7.Resource", "*"),
     (rules.functions_keep_to_their_queues, "RecordReplyRole.Policies.0.PolicyDocument.Statement.4.Action.1", GONE),
     (
         rules.functions_keep_to_their_queues,
@@ -227,14 +263,41 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     ),
     (rules.functions_keep_to_their_queues, "WatchDueRole.Policies.0.PolicyDocument.Statement.1", GONE),
     (
-        rules.those_ask_carriers_who_look_numbers_up,
+        rules.functions_keep_to_their_queues,
+        "SendMessageRole.Policies.0.PolicyDocument.Statement.8.Resource.Fn::GetAtt.0",
+        "ReceiptsQueue",
+    ),
+    (
+        rules.those_ask_providers_who_need_to,
         "MessagesRole.Policies.0.PolicyDocument.Statement.4",
         {"Effect": "Allow", "Action": "sms-voice:CarrierLookup", "Resource": "*"},
     ),
+    (rules.those_ask_providers_who_need_to, "PreferencesRole.Policies.0.PolicyDocument.Statement.4", GONE),
+    (rules.those_ask_providers_who_need_to, "SendMessageRole.Policies.0.PolicyDocument.Statement.4", GONE),
+    (rules.those_ask_providers_who_need_to, "SendMessageRole.Policies.0.PolicyDocument.Statement.6", GONE),
     (
-        rules.those_ask_carriers_who_look_numbers_up,
-        "PreferencesRole.Policies.0.PolicyDocument.Statement.4",
-        GONE,
+        rules.those_ask_providers_who_need_to,
+        "SendMessageRole.Policies.0.PolicyDocument.Statement.7.Action",
+        "ses:SendRawEmail",
+    ),
+    (
+        rules.those_ask_providers_who_need_to,
+        "RecordReplyRole.Policies.0.PolicyDocument.Statement.4",
+        {
+            "Effect": "Allow",
+            "Action": "sms-voice:DeleteOptedOutNumber",
+            "Resource": "arn:aws:sms-voice:::opt-out-list/*",
+        },
+    ),
+    (
+        rules.those_ask_providers_who_need_to,
+        "MessagesRole.Policies.0.PolicyDocument.Statement.4",
+        {"Effect": "Allow", "Action": ["sms-voice:SendTextMessage"], "Resource": "arn:aws:sms-voice:::phone-number/*"},
+    ),
+    (
+        rules.those_ask_providers_who_need_to,
+        "RunAutomationRole.Policies.0.PolicyDocument.Statement.3",
+        {"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "arn:aws:ses:::identity/*"},
     ),
     (rules.functions_keep_to_their_keys, "PracticesRole.Policies.0.PolicyDocument.Statement.1", GONE),
     (
@@ -259,10 +322,43 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
         "ConsentsRole.Policies.0.PolicyDocument.Statement.5.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
         ["PRACTICE#*#OPTOUT#*", "DUE#*"],
     ),
+    (
+        rules.functions_keep_to_their_keys,
+        "SendMessageRole.Policies.0.PolicyDocument.Statement.0.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
+        ["PRACTICE#*"],
+    ),
+    (
+        rules.functions_keep_to_their_keys,
+        "SendMessageRole.Policies.0.PolicyDocument.Statement.1.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
+        ["PRACTICE#*"],
+    ),
+    (
+        rules.functions_keep_to_their_keys,
+        "SendMessageRole.Policies.0.PolicyDocument.Statement.1.Action",
+        ["dynamodb:UpdateItem", "dynamodb:PutItem"],
+    ),
+    (
+        rules.functions_keep_to_their_keys,
+        "SendMessageRole.Policies.0.PolicyDocument.Statement.2.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
+        ["PRACTICE#*"],
+    ),
+    (rules.functions_keep_to_their_keys, "SendMessageRole.Policies.0.PolicyDocument.Statement.3", GONE),
+    (
+        rules.functions_keep_to_their_keys,
+        "MessagesRole.Policies.0.PolicyDocument.Statement.3.Condition.ForAllValues:StringLike.dynamodb:LeadingKeys",
+        ["DUE#*"],
+    ),
+    (rules.functions_keep_to_their_keys, "MessagesRole.Policies.0.PolicyDocument.Statement.3", GONE),
+    (
+        rules.functions_keep_to_their_keys,
+        "RecordReceiptRole.Policies.0.PolicyDocument.Statement.0.Action",
+        "dynamodb:GetItem",
+    ),
     (rules.what_is_kept_outlives_the_stack, "Resources.Table.DeletionPolicy", "Delete"),
     (rules.what_is_kept_outlives_the_stack, "Resources.AutomationsDeadLetters.UpdateReplacePolicy", GONE),
     (rules.what_is_kept_outlives_the_stack, "Resources.RepliesDeadLetters.DeletionPolicy", GONE),
     (rules.what_is_kept_outlives_the_stack, "Resources.WatchDueDeadLetters.DeletionPolicy", GONE),
+    (rules.what_is_kept_outlives_the_stack, "Resources.SendsDeadLetters.DeletionPolicy", GONE),
     (rules.what_is_kept_outlives_the_stack, "Resources.PracticesLog.DeletionPolicy", GONE),
     (rules.the_table_is_protected, "Table.DeletionProtectionEnabled", False),
     (rules.the_table_is_protected, "Table.PointInTimeRecoverySpecification", GONE),
@@ -281,6 +377,7 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_dead_letter_rings, "Resources.AutomationsDeadLettersAlarm", GONE),
     (rules.each_dead_letter_rings, "Resources.RepliesDeadLettersAlarm", GONE),
     (rules.each_dead_letter_rings, "Resources.WatchDueDeadLettersAlarm", GONE),
+    (rules.each_dead_letter_rings, "Resources.SendsDeadLettersAlarm", GONE),
     (rules.each_dead_letter_rings, "FailedRecordsAlarm.Metrics.1.MetricStat.Metric.Dimensions.1", FUNCTION),
     (rules.each_dead_letter_rings, "FailedRecordsAlarm.Metrics.2", GONE),
     (rules.each_dead_letter_rings, "Resources.FailedRecordsAlarm", GONE),
@@ -288,6 +385,12 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_thing_that_can_stall_rings, "Resources.PublishEventsIteratorAgeAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "Resources.RepliesQueueAgeAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "Resources.RepliesNotDeliveredAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.SendsQueueAgeAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.SendsWaitingAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "SendsWaitingAlarm.Metrics.2", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.SendsRuleFailedAlarm", GONE),
+    (rules.each_thing_that_can_stall_rings, "SendsRuleFailedAlarm.Dimensions.0", GONE),
+    (rules.each_thing_that_can_stall_rings, "Resources.SendMessageErrorsAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "Resources.AutomationsRuleFailedAlarm", GONE),
     (rules.each_thing_that_can_stall_rings, "AutomationsRuleFailedAlarm.Dimensions.0", GONE),
     (
@@ -301,6 +404,8 @@ BREAKS: list[tuple[rules.Rule, str, object]] = [
     (rules.each_thing_that_can_stall_rings, "Resources.MessagesThrottlesAlarm", GONE),
     (rules.what_is_measured_rings, "Resources.ConsentReviewsOverdueAlarm", GONE),
     (rules.what_is_measured_rings, "ConsentReviewsOverdueAlarm.Namespace", "Patients"),
+    (rules.what_is_measured_rings, "Resources.DecisionsUnknownAlarm", GONE),
+    (rules.what_is_measured_rings, "ApiErrorsAlarm.Namespace", "PatientContact"),
     (rules.what_is_measured_rings, "ConsentReviewsOverdueAlarm.Dimensions.0.Value", "watch-due"),
     (rules.each_alarm_is_heard, "ApiErrorsAlarm.AlarmActions", []),
     (rules.each_alarm_is_heard, "AlarmTopicPolicy.PolicyDocument.Statement.0.Condition", GONE),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.sending import CLINIC, leave_unknown
 from tests.integration.service import CONTACT_INFO, PRACTICE, REMINDER, WAITING, Service, deployed
 
 
@@ -42,9 +43,12 @@ def north(service: Service, north_as_put: Any) -> Service:
 
 @pytest.fixture(scope="module")
 def waiting_as_put(once_deployed: Service, north_as_put: Any) -> Any:
-    """The same table, after a reply that staff must read."""
+    """The same table, after a reply that staff must read, and a message of which nobody knows whether it was sent."""
     once_deployed.restore(north_as_put)
     assert once_deployed.record_replies(WAITING) == []
+    assert once_deployed.put("north", CLINIC).status == 200
+    leave_unknown(once_deployed, "key-0")
+    assert once_deployed.put("north", PRACTICE).status == 200
     snapshot = once_deployed.snapshot()
     once_deployed.forget()
     return snapshot
@@ -52,7 +56,7 @@ def waiting_as_put(once_deployed: Service, north_as_put: Any) -> Any:
 
 @pytest.fixture
 def waiting(service: Service, waiting_as_put: Any) -> Service:
-    """The service with the practice `north`, where a reply of its patient `p-1` waits to be read."""
+    """The service with the practice `north`, where a reply of its patient `p-1`, and a message, wait for staff."""
     service.restore(waiting_as_put)
     return service
 

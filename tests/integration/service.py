@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSResponse
 from moto.dynamodb.models import dynamodb_backends
+from moto.ses.models import ses_backends
 
 from patient_contact import aws as clients
 from tests.local import api, aws, sms
@@ -38,7 +39,7 @@ AWS_VARIABLES = {
     "AWS_ACCOUNT_ID_ENDPOINT_MODE": "disabled",
 }
 
-PRACTICE = {
+PRACTICE: dict[str, Any] = {
     "name": "North Clinic",
     "time_zone": "America/Los_Angeles",
     "default_country": "US",
@@ -54,6 +55,8 @@ POLICY_OFF = {
     "text_other_number": False,
     "opt_out_blocks_calls": False,
 }
+# The address that SES sends from.
+EMAIL_SENDER = "clinic@example.org"
 CELL = "+15035550101"
 LANDLINE = "+15035550102"
 CONTACT_INFO = {
@@ -89,6 +92,8 @@ ACCEPTED: dict[str, dict[str, Any] | None] = {
     f"GET {_PATIENT}/changes": None,
     f"GET {_PATIENT}/decisions": None,
     f"GET {_PATIENT}/decisions/{{message_id}}": None,
+    f"POST {_PATIENT}/decisions/{{message_id}}/resolve": {"outcome": "sent"},
+    f"GET {_PRACTICE}/decisions/unknown": None,
     f"POST {_PRACTICE}/patients/search": {"phone_number": CELL},
     f"POST {_PRACTICE}/routing/evaluate": {
         "message": {"class": "automation", "channels": ["text"]},
@@ -111,7 +116,7 @@ PARAMETERS = {
     "practice_id": "north",
     "patient_id": "p-1",
     "automation_id": "reminder",
-    "message_id": "manual:key-1",
+    "message_id": "manual:key-0",
     "review_id": "2026-12-10~message-1",
 }
 
@@ -274,6 +279,11 @@ class Service:
         messages = self._received(f"{of}_DLQ_URL")
         return [(each["MessageAttributes"]["reason"]["StringValue"], each["Body"]) for each in messages]
 
+    def emails(self) -> list[tuple[str, str]]:
+        """Give the destination and subject of each email that SES sent, newest last."""
+        sent = ses_backends[ACCOUNT][REGION].sent_messages
+        return [(", ".join(each.destinations["ToAddresses"]), each.subject) for each in sent]
+
     def _received(self, name: str) -> list[dict[str, Any]]:
         sqs, url = clients.sqs(), self.environment[name]
         found = []
@@ -315,7 +325,7 @@ class Service:
             self._table().items = copy.deepcopy(snapshot)
 
     def forget(self) -> None:
-        """Empty the table, its stream, the queues and what was published."""
+        """Empty the table, its stream, the queues, and what was published, asked of carriers and sent."""
         with aws.TABLE_LOCK:
             self._table().items.clear()
         self.new_stream_records()
@@ -323,7 +333,8 @@ class Service:
             if name.endswith("_URL") and self.environment[name].startswith("http"):
                 self._received(name)
         self.events.clear()
-        self.carriers.lookups.clear()
+        self.carriers.forget()
+        ses_backends[ACCOUNT][REGION].sent_messages.clear()
 
     def _table(self) -> Any:
         return dynamodb_backends[ACCOUNT][REGION].get_table(self.environment["TABLE_NAME"])
@@ -340,6 +351,7 @@ def deployed() -> Iterator[Service]:
         with aws.simulated(events.append, threading.Event()), simulated_carriers() as carriers:
             # Handlers make their clients when they are loaded.
             environment.setenv(sms.ENDPOINT, f"http://127.0.0.1:{carriers.server_address[1]}")
+            ses_backends[ACCOUNT][REGION].verify_email_identity(EMAIL_SENDER)
             template = Template({"JwtIssuer": "https://issuer.local", "JwtAudience": "patient-contact"})
             service = Service(template, aws.deploy(template), events, carriers)
             for name, value in service.environment.items():
@@ -351,14 +363,16 @@ def deployed() -> Iterator[Service]:
 
 
 @contextmanager
-def simulated_carriers() -> Iterator[sms.Server]:
-    """Serve the simulator of AWS End User Messaging on a port that is free."""
-    with socket.create_server(("127.0.0.1", 0)) as listening, sms.Server(listening) as server:
+def simulated_carriers(on_receipt: sms.OnReceipt | None = None) -> Iterator[sms.Server]:
+    """Serve the simulator of AWS End User Messaging on a port that is free; receipts come at once, if somebody asks."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, sms.Server(listening, on_receipt) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def reply(
@@ -476,6 +490,21 @@ def invalid(*errors: tuple[list[str | int], str, str]) -> Answer:
     answer = problem(422, "invalid", "Unprocessable Content", detail)
     answer.body["errors"] = [{"loc": loc, "type": kind, "msg": message} for loc, kind, message in errors]
     return answer
+
+
+def recorded(
+    state: str, message_id: str = "manual:key-1", *, sender: str = "practice", **more: object
+) -> dict[str, Any]:
+    """Give what an answer says of a message beside the decision: where it stands, and how it came there."""
+    first = "routed" if sender == "service" and state != "suppressed" else state
+    return {
+        "message_id": message_id,
+        "decided_at": TIME,
+        "state": state,
+        "sender": sender,
+        "life": [{"state": first, "at": TIME}],
+        **more,
+    }
 
 
 UNKNOWN_PATIENT = problem(404, "unknown-patient", "Not Found", "There is no such patient.")

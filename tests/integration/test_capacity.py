@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from patient_contact import aws, table
+from tests.integration.sending import CLINIC, leave_unknown, send, to_send
 from tests.integration.service import (
     CELL,
     CONTEXT,
@@ -75,6 +76,12 @@ class Used:
         units = times * (kilobytes(size(item)) + ("at" in item))
         self.writes[item["PK"]["S"]] = self.writes.get(item["PK"]["S"], 0) + units
 
+    def update(self, asked: dict[str, Any], item: dict[str, Any]) -> None:
+        """An update costs its whole item; one of the local index stays as it is, one of the global index may move."""
+        units = kilobytes(size(item)) + ("GSI1PK" in asked["ExpressionAttributeNames"].values())
+        pk = asked["Key"]["PK"]["S"]
+        self.writes[pk] = self.writes.get(pk, 0) + units
+
 
 @contextmanager
 def used() -> Iterator[Used]:
@@ -123,6 +130,8 @@ def count(used: Used, operation: str, asked: dict[str, Any], parsed: dict[str, A
         for each in asked["TransactItems"]:
             ((kind, write),) = each.items()
             used.write(write["Item"] if kind == "Put" else write["Key"], 2)
+    elif operation == "UpdateItem":
+        used.update(asked, parsed.get("Attributes", parsed.get("Item", {})))
     else:
         assert operation == "DeleteItem", f"{operation} is not expected"
 
@@ -326,6 +335,13 @@ def test_no_route_and_no_event_scans_the_table(waiting: Service) -> None:
     with pytest.MonkeyPatch.context() as runtime, used() as units:
         runtime.setattr(waiting.runtime, "invoke", noted)
         assert waiting.post(f"{PATIENT}/messages", MANUAL_TEXT, headers={"idempotency-key": "key-1"}).status == 202
+        assert waiting.put("north", CLINIC).status == 200
+        leave_unknown(waiting, "key-2")
+        context = {"practice_id": "north", "patient_id": "p-1", "message_id": "manual:key-2"}
+        attempt = waiting.get(f"{PATIENT}/decisions/manual:key-2").body["attempt"]
+        assert waiting.record_receipts(receipt("TEXT_SENT", context=context | {"attempt": attempt})) == []
+        assert waiting.post(f"{PATIENT}/messages", MANUAL_TEXT, headers={"idempotency-key": "key-3"}).status == 202
+        assert send(waiting, *to_send(waiting), "junk") == []
         for key, body in EVERY_ROUTE.items():
             assert waiting.request(key, body).status in (200, 202, 204), key
         waiting.post("north/patients/search", {"patient_id": "p-1"})
@@ -355,6 +371,7 @@ def test_no_route_and_no_event_scans_the_table(waiting: Service) -> None:
         "PutItem",
         "Query",
         "TransactWriteItems",
+        "UpdateItem",
     }
 
 

@@ -42,6 +42,7 @@ numbers = st.sampled_from([CELL, CELL, CELL, NUMBERS[1]])
 lines = st.sampled_from(["main", "main", "billing"])
 # Minutes from the beginning of the run, around what staff do, which is said now.
 minutes = st.sampled_from([-60, -30, 30])
+past = st.sampled_from([None, None, -60, -45, -30])
 keywords = st.sampled_from(["STOP", "stop.", "Opt-Out", "CANCEL", "START", "YES", "unstop!"])
 own_words = st.sampled_from(["please stop texting me", "Stop. Thank you", "no more messages", "wrong number"])
 ignored = st.sampled_from(["", "see you", "HELP", "👍", "x" * 1_600])
@@ -150,29 +151,36 @@ class Consent(RuleBasedStateMachine):
         at = (self.began + timedelta(minutes=minute)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return reply(text, id_, at=at, number=number, line=LINES[line])
 
-    # What staff do, which is said now.
+    # What staff do, which is said now, or when they say that it was; and then the same again is the same.
 
-    @rule(number=numbers, line=lines)
-    def staff_opt_out(self, number: str, line: str) -> None:
-        body = {"phone_number": number, "line": line, "status": "opted_out"}
+    @rule(number=numbers, line=lines, minute=past)
+    def staff_opt_out(self, number: str, line: str, minute: int | None) -> None:
+        body = {"phone_number": number, "line": line, "status": "opted_out"} | self.said_at(minute)
         assert self.service.put("north/patients/p-1/sms-consent", body).status == 200
-        self.models[number, line].said.append((self.tick(), True, False))
+        self.models[number, line].said.append((self.tick() if minute is None else float(minute), True, False))
 
-    @rule(number=numbers, line=lines, evidence=st.sampled_from([None, "signed_form", "portal"]))
-    def staff_opt_in(self, number: str, line: str, evidence: str | None) -> None:
+    @rule(number=numbers, line=lines, evidence=st.sampled_from([None, "signed_form", "portal"]), minute=past)
+    def staff_opt_in(self, number: str, line: str, evidence: str | None, minute: int | None) -> None:
         model = self.models[number, line]
         body = {"phone_number": number, "line": line, "status": "opted_in"} | (
             {"evidence": evidence} if evidence else {}
         )
-        status = self.service.put("north/patients/p-1/sms-consent", body).status
-        own = model.own()
-        if evidence is None or (own and own[1]):
+        status = self.service.put("north/patients/p-1/sms-consent", body | self.said_at(minute)).status
+        own, key = model.own(), f"{number} {line} {evidence} {minute}"
+        if key in self.recorded:
+            assert status == 200
+        elif evidence is None or (own and own[1]):
             assert status == 422
         elif any(may_opt_out for _, may_opt_out in model.unread().values()):
             assert status == 409
         else:
             assert status == 200
-            model.said.append((self.tick(), False, False))
+            model.said.append((self.tick() if minute is None else float(minute), False, False))
+            if minute is not None:
+                self.recorded.add(key)
+
+    def said_at(self, minute: int | None) -> dict[str, str]:
+        return {} if minute is None else {"said_at": (self.began + timedelta(minutes=minute)).isoformat()}
 
     @rule(data=st.data(), outcome=st.sampled_from(["opted_out", "not_a_request"]))
     @precondition(lambda self: any(model.unread() for model in self.models.values()))
@@ -188,7 +196,10 @@ class Consent(RuleBasedStateMachine):
         assert answer.status == 200
         at, _ = self.models[place].waiting.pop(id_)
         if outcome == "opted_out":
-            self.models[place].said.append((at, True, False))
+            last = max(self.models[place].said, default=(at, True, False))
+            # Staff know of both: what they decide now is newer than what they recorded.
+            overrules = last[0] > at and not last[1] and not last[2]
+            self.models[place].said.append((self.tick() if overrules else at, True, False))
         assert answer.body["sms_consent"] == self.models[place].status()
 
     def tick(self) -> float:

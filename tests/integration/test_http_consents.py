@@ -4,16 +4,18 @@ import base64
 import csv
 import io
 import json
+import logging
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from functions.consents.handler import RESERVE, handler
-from patient_contact import aws, numbers, reviews, table
+from patient_contact import aws, consents, log, numbers, reviews, table
 from patient_contact.consent import MAX_OPEN_REVIEWS
 from tests.integration.service import (
     BUSY,
@@ -42,6 +44,7 @@ from tests.integration.service import (
 )
 
 MAIN, BILLING = "+15035559000", "+15035559001"
+ON_MAIN = consents.NumberLine("north", CELL, "main")
 PATIENT = "north/patients/p-1"
 CONSENT = f"{PATIENT}/sms-consent"
 SEARCH = "north/numbers/search"
@@ -594,6 +597,20 @@ class TestReviews:
         assert len(listed(north)) == 1
 
 
+def audits(service: Service, outcome: object) -> list[dict[str, Any]]:
+    """The audit lines of closing the review."""
+    (handler,) = logging.getLogger("consents").handlers
+    assert isinstance(handler, logging.StreamHandler)
+    logged = io.StringIO()
+    before = handler.setStream(logged)
+    try:
+        assert service.post(f"{REVIEWS}/{REVIEW}", outcome).status == 200
+    finally:
+        handler.setStream(before or sys.stdout)
+    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
+    return [line for line in lines if line["message"] == "audit"]
+
+
 REVIEW = "2024-05-20~message-1"
 OPTED_OUT = {"outcome": "opted_out"}
 NOT_A_REQUEST = {"outcome": "not_a_request"}
@@ -715,15 +732,54 @@ class TestCloseReview:
         assert answer == self.closed("opted_out", "opted_out", by="staff-8")
         assert [each["status"] for each in history(asked)] == ["opted_out", "under_review"]
 
-    def test_an_opt_out_that_is_older_than_what_staff_recorded_is_kept_and_not_in_force(self, north: Service) -> None:
+    @pytest.fixture
+    def asked_late(self, north: Service) -> Service:
+        """Staff opted the number in, and then came what the patient had written before."""
         opt_in = {"phone_number": CELL, "line": "main", "status": "opted_in", "evidence": "signed_form"}
         assert north.put(CONSENT, opt_in).status == 200
-        # It was said before, and comes late.
         assert north.record_replies(reply("no more texts", at=at(1))) == []
         assert consent(north) == "under_review"
-        assert north.post(f"{REVIEWS}/{REVIEW}", OPTED_OUT) == self.closed("opted_out", "opted_in")
-        assert (history(north)[0]["status"], history(north)[0]["in_force"]) == ("opted_out", "opted_in")
-        assert reported(north) == []
+        return north
+
+    def test_as_an_opt_out_it_counts_from_now_where_staff_have_opted_in_since(self, asked_late: Service) -> None:
+        assert asked_late.post(f"{REVIEWS}/{REVIEW}", OPTED_OUT) == self.closed("opted_out", "opted_out")
+        newest = history(asked_late)[0]
+        assert (newest["status"], newest["in_force"], newest["source"]) == ("opted_out", "opted_out", "staff")
+        assert newest["said_at"] == newest["recorded_at"]
+        assert reported(asked_late) == [(CELL, "main")]
+        before = asked_late.items()
+        assert asked_late.post(f"{REVIEWS}/{REVIEW}", OPTED_OUT) == self.closed("opted_out", "opted_out")
+        assert asked_late.items() == before
+
+    def test_a_start_that_the_patient_said_since_ends_it_all_the_same(self, asked_late: Service) -> None:
+        assert asked_late.record_replies(reply("START", "message-2", at=at(2))) == []
+        assert asked_late.post(f"{REVIEWS}/{REVIEW}", OPTED_OUT) == review_closed()
+        assert consent(asked_late) == "opted_in"
+
+    def test_so_it_does_for_an_opt_in_that_staff_record_at_that_very_moment(self, north: Service) -> None:
+        """What may be an opt-in does not keep staff from opting in."""
+        lines: Any = PRACTICE["lines"]
+        left = PRACTICE | {"lines": [lines[0] | {"review_words": ["YES"]}, lines[1]]}
+        assert north.put("north", left).status == 200
+        assert north.put(CONSENT, OPT_OUT).status == 200
+        assert north.record_replies(reply("YES", at=at(1))) == []
+        started: list[int] = []
+
+        def first_staff(_: object) -> None:
+            if not started:
+                started.append(1)
+                consents.record(ON_MAIN, consents.by_staff("opted_in", "staff-8"))
+
+        with fault(aws.dynamodb(), "TransactWriteItems", first_staff):
+            assert north.post(f"{REVIEWS}/{REVIEW}", OPTED_OUT) == self.closed("opted_out", "opted_out")
+        assert (consent(north), reported(north)) == ("opted_out", [(CELL, "main")])
+
+    @pytest.mark.parametrize("outcome", [OPTED_OUT, NOT_A_REQUEST])
+    def test_who_shares_the_number_is_named_in_the_audit_line_by_hash(self, asked: Service, outcome: object) -> None:
+        assert asked.put("north/patients/p-2/contact-info", CONTACT_INFO).status == 200
+        assert [audit["patients"] for audit in audits(asked, outcome)] == [
+            [log.keyed_hash("north", patient_id) for patient_id in ("p-1", "p-2")]
+        ]
 
     def test_one_that_is_older_than_a_start_never_comes_to_the_list(self, north: Service) -> None:
         assert north.record_replies(reply("START", "message-2", at=at(2))) == []
@@ -934,8 +990,8 @@ class TestConsentByStaff:
         }
         assert newest["said_at"] == newest["recorded_at"] > first["recorded_at"]
 
-    @pytest.mark.parametrize("name", ["source", "actor", "said_at", "recorded_at", "own"])
-    def test_source_actor_and_time_are_the_servers(self, north: Service, name: str) -> None:
+    @pytest.mark.parametrize("name", ["source", "actor", "recorded_at", "own", "id"])
+    def test_source_actor_and_when_it_was_recorded_are_the_servers(self, north: Service, name: str) -> None:
         assert north.put(CONSENT, OPT_OUT | {name: "keyword"}) == invalid(
             (["body", name], "extra_forbidden", "Extra inputs are not permitted")
         )
@@ -968,6 +1024,144 @@ class TestConsentByStaff:
 
     def test_an_unknown_patient_is_not_found(self, north: Service) -> None:
         assert north.put("north/patients/p-9/sms-consent", OPT_OUT) == UNKNOWN_PATIENT
+
+
+class TestSaidAt:
+    """Staff say when the patient said so, or signed."""
+
+    SIGNED: ClassVar = OPT_IN | {"evidence": "signed_form", "said_at": "2024-05-06T05:00:05-07:00"}
+    ASKED: ClassVar = OPT_OUT | {"said_at": at(3)}
+
+    @pytest.mark.parametrize("body", [SIGNED, ASKED], ids=["opted_in", "opted_out"])
+    def test_the_history_has_it_and_when_it_was_recorded(self, north: Service, body: dict[str, Any]) -> None:
+        assert north.put(CONSENT, body | {"note": "on paper"}).status == 200
+        more = {"evidence": body["evidence"]} if "evidence" in body else {}
+        assert history(north) == [
+            {
+                "line": "main",
+                "status": body["status"],
+                "in_force": body["status"],
+                "source": "staff",
+                "actor": "staff-7",
+                "note": "on paper",
+                "said_at": iso(5) if more else iso(3),
+                "recorded_at": TIME,
+                **more,
+            }
+        ]
+
+    @pytest.mark.parametrize("body", [SIGNED, ASKED], ids=["opted_in", "opted_out"])
+    def test_the_same_again_answers_with_the_facesheet_and_changes_nothing(
+        self, north: Service, body: dict[str, Any]
+    ) -> None:
+        first = north.put(CONSENT, body)
+        before = north.items()
+        again = body | {"note": "sent again", "phone_number": "(503) 555-0101", "said_at": body["said_at"]}
+        assert north.put(CONSENT, again) == first
+        # The same moment, said otherwise.
+        utc = {"said_at": iso(5)} if body is self.SIGNED else {"said_at": "2024-05-06T13:00:03+01:00"}
+        assert north.put(CONSENT, body | utc) == first
+        assert north.items() == before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"evidence": "portal"},
+            {"said_at": "2024-05-06T05:00:05.000001-07:00"},
+            {"line": "billing"},
+            {"phone_number": LANDLINE},
+        ],
+        ids=str,
+    )
+    def test_what_differs_is_another_wish(self, north: Service, change: dict[str, str]) -> None:
+        assert north.put(CONSENT, self.SIGNED).status == 200
+        assert north.put(CONSENT, self.SIGNED | change).status == 200
+        assert len(history(north)) + len(history(north, LANDLINE)) == 2
+
+    def test_what_somebody_else_says_is_another_wish(self, north: Service) -> None:
+        assert north.put(CONSENT, self.SIGNED).status == 200
+        assert north.put(CONSENT, self.SIGNED, sub="staff-8").status == 200
+        assert [each["actor"] for each in history(north)] == ["staff-8", "staff-7"]
+
+    def test_an_opt_in_that_is_sent_again_does_not_undo_a_newer_opt_out(self, north: Service) -> None:
+        assert north.put(CONSENT, self.SIGNED).status == 200
+        assert north.put(CONSENT, OPT_OUT).status == 200
+        assert north.put(CONSENT, self.SIGNED).body["sms_consent"]["status"] == "Opted Out of 1 numbers"
+        assert consent(north) == "opted_out"
+
+    @pytest.mark.parametrize("text", ["STOP", "no more texts"])
+    def test_nor_is_it_refused_for_what_the_patient_has_written_since(self, north: Service, text: str) -> None:
+        assert north.put(CONSENT, self.SIGNED).status == 200
+        assert north.record_replies(reply(text, at=at(6))) == []
+        before = north.items()
+        assert north.put(CONSENT, self.SIGNED).status == 200
+        assert north.items() == before
+
+    def test_one_that_comes_after_a_newer_opt_out_is_recorded_and_not_in_force(self, north: Service) -> None:
+        assert north.import_csv(file(row(said=at(9)))).status == 200
+        answer = north.put(CONSENT, self.SIGNED)
+        assert (answer.status, answer.body["sms_consent"]["status"]) == (200, "Opted Out of 1 numbers")
+        assert (history(north)[0]["status"], history(north)[0]["in_force"]) == ("opted_in", "opted_out")
+
+    def test_an_opt_out_that_is_older_than_a_start_is_recorded_and_not_in_force(self, north: Service) -> None:
+        assert north.record_replies(reply("START", at=at(9))) == []
+        assert north.put(CONSENT, self.ASKED).status == 200
+        assert (consent(north), reported(north)) == ("opted_in", [])
+
+    def test_at_the_same_moment_the_opt_out_counts(self, north: Service) -> None:
+        assert north.put(CONSENT, OPT_OUT | {"said_at": at(5)}).status == 200
+        assert north.put(CONSENT, self.SIGNED).status == 200
+        assert consent(north) == "opted_out"
+
+    def test_what_only_the_patient_can_undo_is_refused_whenever_it_was_said(self, north: Service) -> None:
+        assert north.record_replies(reply("STOP", at=at(1))) == []
+        before = north.items()
+        assert north.put(CONSENT, self.SIGNED) == ONLY_THE_PATIENT
+        assert north.items() == before
+
+    def test_two_who_send_it_at_once_record_it_once(self, north: Service) -> None:
+        assert north.put(CONSENT, OPT_OUT | {"phone_number": LANDLINE}).status == 200
+        started: list[int] = []
+
+        def first_the_other(_: object) -> None:
+            if not started:
+                started.append(1)
+                said_at = datetime.fromisoformat(self.SIGNED["said_at"])
+                consents.record(ON_MAIN, consents.by_staff_at(ON_MAIN, "opted_in", "signed_form", said_at, "staff-7"))
+
+        with fault(aws.dynamodb(), "TransactWriteItems", first_the_other):
+            assert north.put(CONSENT, self.SIGNED).status == 200
+        assert (len(started), len(history(north))) == (1, 1)
+
+    def test_the_future_is_refused(self, north: Service) -> None:
+        before = north.items()
+        assert north.put(CONSENT, OPT_OUT | {"said_at": time_of_event(minutes=1)}) == invalid(
+            (["body", "said_at"], "time", "lies in the future")
+        )
+        assert north.items() == before
+
+    @pytest.mark.parametrize(
+        "said_at", ["2024-05-06", "2024-05-06T12:00:05", "May 6", "", 1_715_000_405, "0001-01-01T00:00:00Z", []]
+    )
+    def test_what_is_no_moment_is_refused(self, north: Service, said_at: object) -> None:
+        before = north.items()
+        assert north.put(CONSENT, OPT_OUT | {"said_at": said_at}) == invalid(
+            (["body", "said_at"], "value_error", "not a time in ISO 8601 with its offset, like 2026-11-20T17:02:11Z")
+        )
+        assert north.items() == before
+
+    def test_null_is_now(self, north: Service) -> None:
+        for _ in range(2):
+            assert north.put(CONSENT, OPT_OUT | {"said_at": None}).status == 200
+        assert len(history(north)) == 2
+
+    def test_its_cursor_tells_nobody_who_guesses_numbers_which_it_is(self, north: Service) -> None:
+        """The name of the wish is in the report's cursor: as a hash that nobody but us can compute."""
+        assert north.put(CONSENT, self.ASKED).status == 200
+        assert north.put(CONSENT, self.ASKED | {"phone_number": LANDLINE}).status == 200
+        cursor = north.get(f"{REPORT}?limit=1").body["next"]
+        said = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        assert said == Matching(rf"main {re.escape(iso(3))}#[0-9a-f]{{64}}")
 
 
 class TestShared:

@@ -48,7 +48,7 @@ every_body = pytest.mark.parametrize("key", WITH_BODY)
 
 @pytest.fixture
 def north(waiting: Service) -> Service:
-    """The service with the practice `north` and all that the routes are about: a reply to be read, too."""
+    """The service with the practice `north` and all that the routes are about: what waits for staff, too."""
     return waiting
 
 
@@ -360,7 +360,7 @@ class TestFaults:
         self, north: Service, key: str
     ) -> None:
         before = north.items()
-        calls = ("GetItem", "Query", "PutItem", "DeleteItem", "TransactWriteItems", "BatchGetItem")
+        calls = ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchGetItem")
         # The call that the route makes first, and only that one: batch reads wait for seconds before they give up.
         with fault(aws.dynamodb(), "", lambda _: client_error("ThrottlingException")) as requests:
             answer = north.request(key, EVERY_ROUTE[key])
@@ -386,6 +386,8 @@ class TestFaults:
             ("Query", "GET /v1/practices/{practice_id}/automations"),
             ("TransactWriteItems", "PUT /v1/practices/{practice_id}/automations/{automation_id}"),
             ("PutItem", "POST /v1/practices/{practice_id}/patients/{patient_id}/messages"),
+            ("UpdateItem", "POST /v1/practices/{practice_id}/patients/{patient_id}/decisions/{message_id}/resolve"),
+            ("Query", "GET /v1/practices/{practice_id}/decisions/unknown"),
             ("DeleteItem", "DELETE /v1/practices/{practice_id}/automations/{automation_id}"),
             ("TransactWriteItems", "PUT /v1/practices/{practice_id}/patients/{patient_id}/do-not-contact"),
             ("TransactWriteItems", "PUT /v1/practices/{practice_id}"),
@@ -418,10 +420,11 @@ class TestFaults:
             "POST /v1/practices/{practice_id}/numbers/search",
             "GET /v1/practices/{practice_id}/consent-reviews",
             "GET /v1/practices/{practice_id}/reports/opt-outs",
+            "GET /v1/practices/{practice_id}/decisions/unknown",
             IMPORT,
         ],
     )
-    def test_numbers_that_stay_unread_are_503_and_never_taken_for_none(self, north: Service, key: str) -> None:
+    def test_what_stays_unread_is_503_and_never_taken_for_none(self, north: Service, key: str) -> None:
         assert north.record_replies(reply("STOP", "message-2")) == []
         before = north.items()
         with throttled("BatchGetItem"):

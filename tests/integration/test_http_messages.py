@@ -11,6 +11,8 @@ from patient_contact import aws, decisions, facesheet, patients, practices
 from patient_contact.content import Content
 from patient_contact.facts import Message
 from patient_contact.routing import decide
+from tests.integration import sending
+from tests.integration.sending import CLINIC, to_send
 from tests.integration.service import (
     CELL,
     CONTEXT,
@@ -29,6 +31,7 @@ from tests.integration.service import (
     fault,
     invalid,
     problem,
+    recorded,
     trigger,
 )
 
@@ -55,9 +58,7 @@ TEXTED: dict[str, Any] = {
     "message": {"class": "manual", "channels": ["text"], "line": "main"},
     "policy": POLICY_OFF,
     "facts": FACTS,
-    "message_id": "manual:key-1",
-    "decided_at": TIME,
-    "state": "handed_over",
+    **recorded("handed_over"),
 }
 BLOCKED = TEXTED | {
     "outcome": "suppress",
@@ -67,8 +68,9 @@ BLOCKED = TEXTED | {
     "explanation": "Nothing sent: +1 503-555-0102 is a landline, which cannot be texted.",
     "steps": [{"rule": "M", "channel": "text", "phone": LANDLINE, "fired": False, "reason": "LANDLINE"}],
     "message": {"class": "manual", "channels": ["text"], "line": "main", "phone_number": LANDLINE},
-    "state": "suppressed",
+    **recorded("suppressed"),
 }
+ROUTED = TEXTED | recorded("routed", sender="service", send_before=TIME)
 REUSED = invalid((["header", "idempotency-key"], "reused", "this key was used for another message"))
 
 
@@ -167,6 +169,51 @@ class TestManualMessage:
         assert north.items() == before
 
 
+class TestMessageThatTheServiceSends:
+    """What the answer says of it until it is sent; what becomes of it then is for test_send_message."""
+
+    def test_it_is_routed_and_waits_a_day_at_most(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        answer = send(north)
+        assert answer == Answer(202, ROUTED, {})
+        assert north.get(f"{PATIENT}/decisions/manual:key-1") == Answer(200, ROUTED, {})
+        waits = [datetime.fromisoformat(answer.body[name]) for name in ("decided_at", "send_before")]
+        assert waits[1] - waits[0] == timedelta(hours=24)
+
+    def test_one_that_is_blocked_never_waits_to_be_sent(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        blocked = BLOCKED | recorded("suppressed", sender="service", send_before=TIME)
+        assert send(north, MANUAL_TEXT | {"phone_number": LANDLINE}) == Answer(409, blocked, {})
+        assert to_send(north) == []
+
+    def test_once_sent_the_same_key_gets_the_same_decision_with_where_it_stands_now(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        assert send(north).status == 202
+        assert sending.send(north, *to_send(north)) == []
+        (accepted,) = north.carriers.so_far()
+        attempt = accepted["context"]["attempt"]
+        sent = ROUTED | {
+            "state": "sent",
+            "attempt": attempt,
+            "provider_message_id": accepted["message_id"],
+            "life": [
+                {"state": "routed", "at": TIME},
+                {"state": "sending", "at": TIME, "attempt": attempt, "channel": "text"},
+                {"state": "sent", "at": TIME, "provider_message_id": accepted["message_id"]},
+            ],
+        }
+        assert send(north) == Answer(202, sent, {})
+        assert north.get(f"{PATIENT}/decisions") == Answer(200, {"items": [sent], "next": None}, {})
+        assert sending.send(north, *to_send(north)) == []
+        assert len(north.carriers.so_far()) == 1
+
+    def test_what_was_routed_before_the_service_sent_stays_the_practices_own(self, north: Service) -> None:
+        assert send(north) == Answer(202, TEXTED, {})
+        assert north.put("north", CLINIC).status == 200
+        assert send(north) == Answer(202, TEXTED, {})
+        assert to_send(north) == []
+
+
 class TestIdempotencyKey:
     @pytest.mark.parametrize(
         ("body", "answer"),
@@ -224,7 +271,7 @@ class TestIdempotencyKey:
         assert patient
         facts = facesheet.facts_of(patient, patients.read_numbers("north", patient))
         message = Message("manual", frozenset({"text"}), "main")
-        order = decisions.Order("north", "p-1", "manual:key-1", Content({"text": "Hi"}), request="digest")
+        order = decisions.Order("north", "p-1", "manual:key-1", Content({"text": "Hi"}), "practice", request="digest")
         times = [datetime.now(UTC) + timedelta(seconds=n) for n in range(10)]
         with ThreadPoolExecutor(10) as threads:
             claims = list(
@@ -324,7 +371,8 @@ class TestContentIsThatOfTheDecision:
         assert patient
         facts = facesheet.facts_of(patient, patients.read_numbers("north", patient))
         decision = decide(facts, Message("manual", frozenset({"text"}), "main"), practice.policy)
-        winner = decisions.Order("north", "p-1", "manual:once", Content({"text": "b" * 1_500}), request="the other")
+        content = Content({"text": "b" * 1_500})
+        winner = decisions.Order("north", "p-1", "manual:once", content, "practice", request="the other")
         won: list[bool] = []
 
         def overtaken(request: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from tests.integration.service import (
     CELL,
     CONTACT_INFO,
     CURSOR,
+    EMAIL_SENDER,
     MESSAGES,
     POLICY_OFF,
     PRACTICE,
@@ -26,6 +27,19 @@ US_WARNING = {
     "code": "OPT_OUT_BLOCKS_CALLS_OFF",
     "message": "opt_out_blocks_calls is off: numbers that opted out of texts are still called by automations, "
     "broadcasts and campaigns. US rules treat STOP as revoking robocalls as well as robotexts.",
+}
+NO_EMAIL_SENDER = {
+    "code": "NO_EMAIL_SENDER",
+    "message": "sending is on, and emails on main fail: set the line's email_sender to an address that SES may send "
+    "from.",
+}
+# All by which a line may send, beside its number.
+SENDS_BY = {
+    "origination_identity": "arn:aws:sms-voice:us-east-1:123456789012:phone-number/phone-0123456789abcdef",
+    "configuration_set": "patients",
+    "opt_out_list": "north_main",
+    "email_sender": EMAIL_SENDER,
+    "self_managed_opt_outs": True,
 }
 REMINDER_ANSWERED = {
     "automation_id": "reminder",
@@ -99,14 +113,7 @@ class TestPractice:
                 {"default_country": "XX"},
                 (["body", "default_country"], "value_error", "not a country code of ISO 3166, like US"),
             ),
-            (
-                {"sending": True},
-                (
-                    ["body", "sending"],
-                    "value_error",
-                    "this version routes and records messages, and does not send them: leave it false",
-                ),
-            ),
+            ({"sending": "on"}, (["body", "sending"], "bool_type", "Input should be a valid boolean")),
             ({"default_line": "other"}, (["body"], "value_error", "default_line is not among the lines")),
             (
                 {"lines": []},
@@ -136,6 +143,18 @@ class TestPractice:
                     "String should match pattern '^[A-Za-z0-9._~-]{1,128}$'",
                 ),
             ),
+            (
+                {"lines": [{**MAIN, "email_sender": "Clinic"}]},
+                (["body", "lines", 0, "email_sender"], "value_error", "not an email address"),
+            ),
+            (
+                {"lines": [{**MAIN, "opt_out_list": "a b"}]},
+                (
+                    ["body", "lines", 0, "opt_out_list"],
+                    "string_pattern_mismatch",
+                    "String should match pattern '^[A-Za-z0-9_:/-]{1,256}$'",
+                ),
+            ),
             ({"practice_id": "north"}, (["body", "practice_id"], "extra_forbidden", "Extra inputs are not permitted")),
             (
                 {"policy": {"call_everyone": True}},
@@ -152,6 +171,54 @@ class TestPractice:
     ) -> None:
         assert service.put("north", PRACTICE | change) == invalid(error)
         assert service.items() == []
+
+
+class TestSending:
+    def test_a_practice_that_sends_reads_as_it_was_put_with_all_that_its_lines_send_by(self, service: Service) -> None:
+        lines = [MAIN | SENDS_BY, BILLING | {"email_sender": EMAIL_SENDER}]
+        expected = ANSWERED | {"sending": True, "lines": lines}
+        body = PRACTICE | {"sending": True, "lines": lines}
+        assert service.put("north", body) == Answer(200, {**expected, "warnings": [US_WARNING]}, {})
+        assert service.get("north") == Answer(200, expected, {})
+
+    def test_what_a_line_leaves_out_is_not_kept_nor_answered(self, service: Service) -> None:
+        nothing = dict.fromkeys(SENDS_BY) | {"self_managed_opt_outs": False, "review_words": []}
+        assert service.put("north", PRACTICE | {"lines": [MAIN | nothing, BILLING]}).body["lines"] == LINES
+        (kept,) = [item for item in service.items() if item["SK"]["S"] == "PRACTICE"]
+        assert [line["M"].keys() for line in kept["lines"]["L"]] == [MAIN.keys(), BILLING.keys()]
+
+    def test_what_a_line_had_and_is_put_without_is_gone(self, north: Service) -> None:
+        assert north.put("north", PRACTICE | {"lines": [MAIN | SENDS_BY, BILLING]}).status == 200
+        assert north.put("north", PRACTICE).body["lines"] == LINES
+        assert north.get("north") == Answer(200, ANSWERED, {})
+
+    def test_an_email_sender_is_kept_normalised(self, service: Service) -> None:
+        body = PRACTICE | {"lines": [MAIN | {"email_sender": " clinic@EXAMPLE.org "}]}
+        assert service.put("north", body).body["lines"] == [MAIN | {"email_sender": EMAIL_SENDER}]
+
+    def test_sending_without_an_address_to_email_from_is_warned_of_by_line(self, service: Service) -> None:
+        lines = [MAIN, BILLING | {"email_sender": EMAIL_SENDER}]
+        answer = service.put("north", PRACTICE | {"sending": True, "lines": lines})
+        assert (answer.status, answer.body["warnings"]) == (200, [US_WARNING, NO_EMAIL_SENDER])
+        assert service.put("north", PRACTICE | {"lines": lines}).body["warnings"] == [US_WARNING]
+
+    def test_a_line_may_change_how_it_sends_when_consent_is_recorded_on_it(self, north: Service) -> None:
+        consent = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+        assert north.put("north/patients/p-1/sms-consent", consent).status == 200
+        lines = [MAIN | SENDS_BY, BILLING]
+        assert north.put("north", PRACTICE | {"sending": True, "lines": lines}).body["lines"] == lines
+
+    @pytest.mark.parametrize(
+        ("sending", "self_managed", "confirms"),
+        [(True, True, True), (True, False, False), (False, True, False), (False, False, False)],
+    )
+    def test_a_lines_own_item_says_whether_replies_to_it_are_confirmed(
+        self, north: Service, sending: bool, self_managed: bool, confirms: bool
+    ) -> None:
+        lines = [MAIN | {"self_managed_opt_outs": self_managed}]
+        assert north.put("north", PRACTICE | {"sending": sending, "lines": lines}).status == 200
+        (line,) = [item for item in north.items() if item["SK"]["S"] == "LINE"]
+        assert line["confirms"] == {"BOOL": confirms}
 
 
 class TestLines:

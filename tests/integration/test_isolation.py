@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.sending import leave_unknown, send, to_send, wire
 from tests.integration.service import (
     CELL,
     CSV_HEADER,
@@ -22,8 +23,8 @@ from tests.integration.service import (
 )
 from tests.local import sms
 
-# Both practices have the patient p-1, the automation reminder, the message ids, an id of a review and phones; all else
-# tells whose.
+# Both practices have the patient p-1, the automation reminder, the message ids (one whose outcome is unknown), an id of
+# a review and phones; all else tells whose.
 THEIRS = "southern"
 SOUTH = PRACTICE | {
     "name": f"{THEIRS} Clinic",
@@ -37,6 +38,12 @@ SOUTH = PRACTICE | {
 # The numbers of each practice's lines.
 MAIN = {"north": "+15035559000", "south": "+15035559500"}
 SECOND = {"north": "+15035559001", "south": "+15035559501"}
+# How providers refuse a number.
+OPTED_OUT: dict[str, Any] = {"__type": "ConflictException", "Reason": "DESTINATION_PHONE_NUMBER_OPTED_OUT"}
+NO_NUMBER: dict[str, Any] = {
+    "__type": "ValidationException",
+    "Fields": [{"Name": "DestinationPhoneNumber", "Message": "is none"}],
+}
 # What patients of both practices have said of these numbers.
 SHARED = (CELL, "+15035550130", "+15035550131")
 
@@ -67,12 +74,15 @@ def fill(service: Service, practice_id: str, practice: dict[str, Any], mark: str
     def put(path: str, body: object) -> None:
         assert service.put(f"{practice_id}{path}", body, **own).status == 200
 
-    put("", practice)
+    put("", practice | {"sending": True})
     put("/automations/reminder", REMINDER | {"name": f"Reminder {mark}"})
     put(f"/automations/{mark}", REMINDER)
     for patient_id in ("p-1", f"p-{mark}"):
         put(f"/patients/{patient_id}/contact-info", marked(practice_id, patient_id, mark))
+        leave_unknown(service, "key-0", practice_id, patient_id)
         put(f"/patients/{patient_id}/do-not-contact", {"enabled": mark == THEIRS, "note": f"note {mark}"})
+    put("", practice)
+    for patient_id in ("p-1", f"p-{mark}"):
         text = {"channel": "text", "body": f"Hi {mark}"}
         assert service.post(f"{practice_id}/patients/{patient_id}/messages", text, headers=key, **own).status == 202
     assert (
@@ -191,7 +201,7 @@ def test_an_opt_out_at_one_practice_is_none_at_the_other(both: Service) -> None:
 
 
 def everything_of(service: Service, practice_id: str) -> list[Any]:
-    """All that a practice is told of its patients' consent and numbers."""
+    """All that a practice is told of its patients' messages, consent and numbers."""
     own = {"practice_ids": [practice_id]}
     messages = [
         {"class": "automation", "channels": ["text", "call"]},
@@ -204,6 +214,8 @@ def everything_of(service: Service, practice_id: str) -> list[Any]:
         service.get(f"{practice_id}/reports/opt-outs", **own).body,
         service.get(f"{practice_id}/reports/opt-outs", headers={"accept": "text/csv"}, **own).body,
         service.get(f"{practice_id}/consent-reviews", **own).body,
+        service.get(f"{practice_id}/decisions/unknown", **own).body,
+        service.get(f"{practice_id}/patients/p-1/decisions", **own).body,
         service.post(f"{practice_id}/routing/evaluate", {"messages": messages, "patient_id": "p-1"}, **own).body,
         of(practice_id, service.items()),
     ]
@@ -232,6 +244,41 @@ def send_context(service: Service) -> None:
     assert service.record_receipts(receipt("TEXT_INVALID", **detail)) == []
 
 
+def resolve(service: Service) -> None:
+    """Staff say of the message of an id that the north has, too, that it was not sent; it is decided again."""
+    path = "south/patients/p-1/decisions/manual:key-0/resolve"
+    body = {"outcome": "not_sent", "note": f"note {THEIRS}"}
+    assert service.post(path, body, practice_ids=["south"]).status == 200
+    assert service.put("south", SOUTH | {"sending": True}, practice_ids=["south"]).status == 200
+    assert send(service, *to_send(service)) == []
+
+
+def hear(service: Service) -> None:
+    """A receipt settles what was unknown; the attempt is the south's, whatever else it says."""
+    listed = service.get("south/decisions/unknown", practice_ids=["south"]).body["items"]
+    context = {"practice_id": "south", "patient_id": "p-1", "message_id": "manual:key-0"}
+    for each in listed:
+        for practice_id in ("north", "south"):
+            about = context | {"practice_id": practice_id, "attempt": each["attempt"]}
+            assert service.record_receipts(receipt("TEXT_SENT", f"for-{THEIRS}", context=about)) == []
+
+
+def be_refused(service: Service) -> None:
+    """Carriers say of one number that it is opted out of the line, of the other that it is none."""
+    assert service.put("south", SOUTH | {"sending": True}, practice_ids=["south"]).status == 200
+    refusals = {SHARED[1]: OPTED_OUT, SHARED[2]: NO_NUMBER}
+    path, more = "south/patients/q-1", {"practice_ids": ["south"]}
+    phones = [{"number": number, "line_type": "text_enabled"} for number in refusals]
+    assert service.put(f"{path}/contact-info", {"phones": phones, "emails": []}, **more).status == 200
+    for number in refusals:
+        text = {"channel": "text", "body": f"Hi {THEIRS}", "line": THEIRS, "phone_number": number}
+        headers = {"idempotency-key": number[1:]}
+        assert service.post(f"{path}/messages", text, headers=headers, **more).status == 202
+    with wire(lambda _, asked: (400, refusals[asked["DestinationPhoneNumber"]])) as requests:
+        assert send(service, *to_send(service)) == []
+    assert len(requests) == 2
+
+
 def register(service: Service) -> None:
     """Registration sends the phones without a line type, so that they are looked up."""
     body = {"phones": [{"number": number} for number in (*SHARED, sms.LANDLINE)], "emails": []}
@@ -257,6 +304,9 @@ SAID_IN_THE_SOUTH: dict[str, Any] = {
     "a receipt": lambda service: service.record_receipts(receipt("TEXT_INVALID", originationPhoneNumber=MAIN["south"])),
     "a receipt with a context": send_context,
     "registration": register,
+    "what became of a message": resolve,
+    "a receipt of an attempt": hear,
+    "a refusal": be_refused,
 }
 
 
@@ -333,6 +383,7 @@ def test_a_file_for_the_other_practice_is_forbidden_whatever_is_in_it(both: Serv
         ("numbers/search", {"phone_number": CELL}),
         ("reports/opt-outs", None),
         ("consent-reviews", None),
+        ("decisions/unknown", None),
     ],
 )
 def test_a_cursor_of_the_other_practice_shows_nothing_of_it(both: Service, path: str, body: object) -> None:
@@ -356,7 +407,8 @@ def test_ids_that_look_like_parts_of_keys_lead_nowhere(both: Service, patient_id
 def test_a_practice_whose_id_begins_as_the_others_is_another(both: Service) -> None:
     body = PRACTICE | {"lines": [{"id": "main", "name": "Main", "phone_number": "+15035559600"}]}
     assert both.put("sout", body, practice_ids=["sout"]).status == 200
-    for path in ("automations", "patients/p-1", "patients/p-1/decisions", "consent-reviews", "reports/opt-outs"):
+    paths = ("automations", "patients/p-1", "patients/p-1/decisions", "consent-reviews", "reports/opt-outs")
+    for path in (*paths, "decisions/unknown"):
         answer = both.get(f"sout/{path}", practice_ids=["sout"])
         assert answer.status == 404 or answer.body["items"] == []
     known = both.post("sout/numbers/search", {"phone_number": CELL}, practice_ids=["sout"]).body
@@ -386,12 +438,15 @@ def test_every_event_names_the_practice_that_it_is_about(both: Service) -> None:
         assert both.put(f"{practice_id}/patients/p-1/do-not-contact", {"enabled": False}, **own).status == 200
         assert both.run_automations(trigger(occurrence_id="later", practice_id=practice_id)) == []
         assert both.record_replies(reply("STOP", "later", line=SECOND[practice_id])) == []
+        resolved = f"{practice_id}/patients/p-1/decisions/manual:key-0/resolve"
+        assert both.post(resolved, {"outcome": "sent"}, **own).status == 200
         lost = receipt("TEXT_INVALID", "later", originationPhoneNumber=MAIN[practice_id])
         assert both.record_receipts(lost) == []
         assert both.publish(both.new_stream_records()) == []
         details = [json.loads(event["Detail"]) for event in both.events]
         assert sorted(event["DetailType"] for event in both.events) == [
             "MessageRouted",
+            "MessageSent",
             "NumberStatusChanged",
             "PreferencesChanged",
             "SmsConsentChanged",

@@ -6,9 +6,11 @@ import http.client
 import json
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -85,10 +87,20 @@ def published(stack: LocalStack, detail_type: str, patient_id: str) -> list[dict
     ]
 
 
+def of_message(stack: LocalStack, detail_type: str, patient_id: str, message_id: str) -> list[dict[str, Any]]:
+    return [each for each in published(stack, detail_type, patient_id) if each["message_id"] == message_id]
+
+
 def decision(stack: LocalStack, patient_id: str, message_id: str) -> Any:
     path = f"/v1/practices/demo/patients/{patient_id}/decisions/{message_id}"
     status, body = call(stack, "GET", path, token=staff(stack))
     return body if status == 200 else None
+
+
+def accepted_for(stack: LocalStack, patient_id: str) -> list[dict[str, Any]]:
+    """What the simulator of AWS End User Messaging has accepted for a patient."""
+    with urllib.request.urlopen(f"{stack.sms_url}/accepted") as answer:
+        return [each for each in json.load(answer) if each["context"].get("patient_id") == patient_id]
 
 
 def dead_letter(stack: LocalStack, occurrence_id: str) -> Any:
@@ -247,12 +259,36 @@ class TestDemoData:
 
 
 class TestAutomations:
-    def test_a_triggered_automation_is_decided_and_announced(self, stack: LocalStack) -> None:
+    VISIT = "automation:appointment-reminder:visit-1"
+
+    def test_a_triggered_automation_is_decided_announced_and_sent(self, stack: LocalStack) -> None:
         trigger(stack, "p-text-email", "visit-1")
         (routed,) = stack.wait_until(lambda: published(stack, "MessageRouted", "p-text-email"))
-        assert routed["message_id"] == "automation:appointment-reminder:visit-1"
-        recorded = decision(stack, "p-text-email", "automation:appointment-reminder:visit-1")
-        assert (recorded["outcome"], recorded["channel"], recorded["state"]) == ("deliver", "text", "handed_over")
+        assert (routed["message_id"], routed["sender"], routed["channel"]) == (self.VISIT, "service", "text")
+        (sent,) = stack.wait_until(lambda: published(stack, "MessageSent", "p-text-email"))
+        recorded = decision(stack, "p-text-email", self.VISIT)
+        assert (recorded["outcome"], recorded["channel"], recorded["state"]) == ("deliver", "text", "sent")
+        (accepted,) = accepted_for(stack, "p-text-email")
+        assert accepted["context"]["message_id"] == sent["message_id"] == self.VISIT
+        assert accepted["message_id"] == sent["provider_message_id"] == recorded["provider_message_id"]
+        assert accepted["context"]["attempt"] == sent["attempt"] == recorded["attempt"]
+
+    def test_receipts_come_back_over_the_accounts_own_bus_and_say_how_far_it_came(self, stack: LocalStack) -> None:
+        trigger(stack, "p-text-landline-email", "visit-1")
+
+        def delivery() -> Any:
+            recorded = decision(stack, "p-text-landline-email", self.VISIT)
+            return recorded and recorded.get("delivery", {}).get("status") == "delivered" and recorded["delivery"]
+
+        assert stack.wait_until(delivery)["code"] == "TEXT_DELIVERED"
+
+    def test_an_email_is_sent_and_a_call_is(self, stack: LocalStack) -> None:
+        for patient_id, channel in (("p-landline-email", "call"), ("p-email", "email")):
+            trigger(stack, patient_id, "visit-6")
+            message_id = "automation:appointment-reminder:visit-6"
+            sent = stack.wait_until(partial(of_message, stack, "MessageSent", patient_id, message_id))
+            assert [each["channel"] for each in sent] == [channel]
+        assert [each["channel"] for each in accepted_for(stack, "p-landline-email")] == ["call"]
 
     def test_a_suppressed_message_is_announced_too(self, stack: LocalStack) -> None:
         trigger(stack, "p-landline", "recall-1", automation_id="recall")

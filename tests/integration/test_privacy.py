@@ -5,15 +5,22 @@ import io
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from patient_contact import aws, log
+from patient_contact.events import SEND_RECEIVES
+from tests.integration import sending
+from tests.integration.sending import CLINIC, leave_unknown, send, to_send, wire
 from tests.integration.service import (
     BUSY,
     CSV_HEADER,
+    EMAIL_SENDER,
     EVERY_ROUTE,
     FAILED,
     IMPORT,
@@ -30,6 +37,7 @@ from tests.integration.service import (
     time_of_event,
 )
 from tests.local import sms
+from tests.local.stack import summary
 
 # Each value is unique, so that wherever it turns up it is known where it came from.
 PATIENT = "zq-patient-7731"
@@ -41,7 +49,7 @@ NOTE = "zqnote"
 ADDRESS = "zqaddress@example.org"
 SUBJECT = "zqsubject"
 OCCURRENCE = "zq-occurrence"
-KEY = "zq-key"
+KEY, UNRESOLVED = "zq-key", "zq-unresolved"
 UNREAD, REPLY = "zq-unread", "zq-reply"
 WORDS = "Please stop texting me, zqwords"
 PROVIDER_ID = "zq-provider"
@@ -74,6 +82,7 @@ BODIES: dict[str, Any] = {
     "messages": TEXT,
     "{automation_id}": REMINDER,
     "{review_id}": {"outcome": "not_a_request", "note": NOTE},
+    "resolve": {"outcome": "sent", "note": NOTE},
 }
 # Rows that are accepted, and rows that are refused for each of their cells, and whole.
 GOOD_ROW = f"{CELL},main,opted_out,2025-11-20T17:02:11Z,zqsource"
@@ -89,6 +98,7 @@ BAD_ROWS = (
     f"{CELL},main,opted_out,2025-11-20T17:02:11Z,zqsource,zqmore",
     f'=HYPERLINK("zq"),{CELL}',
 )
+PATIENT_PATH = "/v1/practices/{practice_id}/patients/{patient_id}"
 GOOD_FILE = f"{CSV_HEADER}\n{GOOD_ROW}\n".encode()
 
 
@@ -102,6 +112,7 @@ FUNCTIONS = (
     "record_receipt",
     "record_reply",
     "run_automation",
+    "send_message",
     "watch_due",
 )
 
@@ -161,7 +172,19 @@ def clinic(service: Service) -> Service:
     # One that waits to be read: about the other line, so that texts go on.
     unread = said(WORDS, UNREAD, at="2026-11-25T18:00:00.000Z", line="+15035559001")
     assert service.record_replies(unread) == []
+    # One of which nobody knows whether it was sent.
+    with sends_itself(service):
+        leave_unknown(service, UNRESOLVED, patient_id=PATIENT)
     return service
+
+
+@contextmanager
+def sends_itself(service: Service) -> Iterator[None]:
+    """Let the service send what the practice routes meanwhile, and confirm what patients say by keyword."""
+    lines = [line | {"email_sender": EMAIL_SENDER, "self_managed_opt_outs": True} for line in CLINIC["lines"]]
+    assert service.put("north", CLINIC | {"lines": lines}).status == 200
+    yield
+    assert service.put("north", PRACTICE).status == 200
 
 
 def said(text: str | None = "STOP", message_id: str = REPLY, **more: Any) -> dict[str, Any]:
@@ -184,7 +207,7 @@ def body_of(key: str) -> Any:
 
 def request(service: Service, key: str, body: Any, **more: Any) -> Answer:
     headers = {"idempotency-key": KEY, **more.pop("headers", {})}
-    ids = {"patient_id": PATIENT, "message_id": f"manual:{KEY}", "review_id": f"2026-12-10~{UNREAD}"} | more
+    ids = {"patient_id": PATIENT, "message_id": f"manual:{UNRESOLVED}", "review_id": f"2026-12-10~{UNREAD}"} | more
     return service.request(key, body, headers=headers, **ids)
 
 
@@ -255,9 +278,10 @@ class TestRequests:
         [
             ("POST", "numbers/search", {"phone_number": CELL}),
             ("GET", "consent-reviews", None),
+            ("GET", "decisions/unknown", None),
         ],
     )
-    def test_whose_consent_was_read_is_logged_by_hash(
+    def test_whose_consent_or_message_was_read_is_logged_by_hash(
         self, clinic: Service, emitted: Emitted, method: str, path: str, body: object
     ) -> None:
         answer = clinic.call(method, f"north/{path}", body)
@@ -281,6 +305,8 @@ class TestRequests:
         ]
         if "{patient_id}" in key:
             answers.append(request(clinic, key, body, patient_id="zq#patient"))
+        # Neither header means anything to what staff say of a message.
+        if "{patient_id}" in key and not key.endswith("/resolve"):
             answers.append(request(clinic, key, body, headers={"if-match": '"zq"', "idempotency-key": "zq key"}))
         for answer in answers:
             assert answer.status in (400, 403, 404, 412, 413, 422)
@@ -361,11 +387,17 @@ class TestRequests:
         assert clinic.import_csv("\n".join((CSV_HEADER, GOOD_ROW, *rows))).status == 200
         unread = said(WORDS, f"{REPLY}-2", at="2026-11-25T18:00:01.000Z", line="+15035559001")
         assert clinic.record_replies(said(), unread) == []
+        with sends_itself(clinic):
+            call = {"channel": "call", "body": BODY}
+            assert request(clinic, f"POST {PATIENT_PATH}/messages", call).status == 202
+            with wire(lambda *_: (500, {"__type": "InternalServerException"})):
+                assert send(clinic, *to_send(clinic)) == []
         held: list[str] = []
         for path, body in (
             ("numbers/search", {"phone_number": CELL}),
             ("reports/opt-outs", None),
             ("consent-reviews", None),
+            ("decisions/unknown", None),
             ("patients/search", {"phone_number": CELL}),
         ):
             cursor, pages = "", 0
@@ -378,7 +410,7 @@ class TestRequests:
                 cursor = f"&cursor={page['next']}"
                 held.append(base64.urlsafe_b64decode(page["next"] + "==").decode())
             assert pages > 1 or path == "patients/search", path
-        assert len(held) > 8
+        assert len(held) > 9
         # The id of a reply is its own, and opaque; dates and times are of no patient.
         assert not any("503555" in place for place in held), held
 
@@ -427,6 +459,9 @@ class TestRequests:
             ("GET /v1/practices/{practice_id}/consent-reviews", "BatchGetItem"),
             ("GET /v1/practices/{practice_id}/reports/opt-outs", "Query"),
             ("POST /v1/practices/{practice_id}/consent-reviews/{review_id}", "TransactWriteItems"),
+            ("GET /v1/practices/{practice_id}/decisions/unknown", "Query"),
+            ("GET /v1/practices/{practice_id}/decisions/unknown", "BatchGetItem"),
+            (f"POST {PATIENT_PATH}/decisions/{{message_id}}/resolve", "UpdateItem"),
             (IMPORT, "BatchGetItem"),
             (IMPORT, "TransactWriteItems"),
         ],
@@ -740,6 +775,7 @@ class TestEvents:
         assert clinic.record_replies(said(WORDS, at="2020-11-25T18:00:00.000Z")) == []
         clinic.runtime.invoke("WatchDueFunction", {})
         (metric,) = (line for line in emitted.lines if "ConsentReviewsOverdue" in line)
+        assert any("DecisionsUnknown" in line for line in emitted.lines)
         assert metric["ConsentReviewsOverdue"] == [1.0]
         assert emitted.tells() == []
 
@@ -757,7 +793,7 @@ class TestEvents:
         for line in metrics:
             (directive,) = line["_aws"]["CloudWatchMetrics"]
             assert directive["Namespace"] == "PatientContact"
-            by_reason = "ConsentReviewsOverdue" not in line
+            by_reason = line["service"] != "watch_due"
             assert directive["Dimensions"] == [["service", "reason"] if by_reason else ["service"]]
         assert sorted(told, key=str) == sorted(
             [
@@ -770,9 +806,224 @@ class TestEvents:
                 {"service": "look_up_number", "reason": "MOBILE", "Lookups": [1.0]},
                 {"service": "look_up_number", "reason": "invalid lookup", "DeadLettered": [1.0]},
                 {"service": "watch_due", "ConsentReviewsOverdue": [0.0]},
+                {"service": "watch_due", "DecisionsUnknown": [0.0]},
                 {"service": "run_automation", "reason": "DO_NOT_CONTACT", "Suppressed": [1.0]},
                 {"service": "run_automation", "reason": "missing placeholder", "DeadLettered": [1.0]},
                 {"service": "run_automation", "reason": "gave up", "DeadLettered": [1.0]},
             ],
             key=str,
         )
+
+
+# What each number makes of a text to it, by what becomes of the message.
+MAGIC = {
+    "+15035550148": ["sent"],
+    sms.OPTED_OUT_AT_CARRIER: ["sent"],
+    sms.NOT_A_NUMBER: ["sent"],
+    sms.SEND_THROTTLES_TWICE: ["routed"],
+    sms.ANSWER_IS_LOST: ["unknown"],
+    sms.ANSWERS_500: ["unknown"],
+    sms.ANSWER_IS_LOST_RECEIPT_COMES: ["unknown"],
+    sms.UNREACHABLE: ["sent"],
+}
+
+
+class TestSending:
+    """What is sent, and what becomes of it, is in no log line, metric or printed event."""
+
+    @pytest.fixture(autouse=True)
+    def sends(self, clinic: Service) -> Iterator[None]:
+        with sends_itself(clinic):
+            yield
+
+    def state(self, clinic: Service, patient_id: str, message_id: str = f"automation:reminder:{OCCURRENCE}") -> str:
+        return str(sending.decision(clinic, message_id, patient_id)["state"])
+
+    def put(self, clinic: Service, patient_id: str, number: str) -> None:
+        phones = [{"number": number, "line_type": "text_enabled"}]
+        body = {"phones": phones, "emails": [{"address": ADDRESS}]}
+        assert clinic.put(f"north/patients/{patient_id}/contact-info", body).status == 200
+
+    def receipts_come(self, clinic: Service) -> None:
+        """Each message that was accepted has its receipts, with all that carriers tell."""
+        for message in clinic.carriers.so_far():
+            about = {"context": message["context"], "destinationPhoneNumber": message["destination"]}
+            for event_type in ("TEXT_SENT", "TEXT_UNREACHABLE", "TEXT_DELIVERED"):
+                assert clinic.record_receipts(reported(event_type, **about)) == []
+
+    def printed(self, clinic: Service) -> list[str]:
+        """Each event as the local stack prints it; a message's id is the practice's own, and is printed."""
+        lines = []
+        for event in clinic.events:
+            detail = json.loads(event["Detail"])
+            line = summary(event["Source"], event["DetailType"], detail)
+            assert json.loads(line).keys() <= {"source", "detail-type", "practice", "message_id", "outcome"}
+            lines.append(line.replace(json.dumps(detail.get("message_id")), ""))
+        return lines
+
+    def test_no_send_is_told_whatever_becomes_of_it(self, clinic: Service, emitted: Emitted) -> None:
+        for n, number in enumerate(MAGIC):
+            self.put(clinic, f"zq-{n}", number)
+        bodies = sending.routed(clinic, *(event(patient_id=f"zq-{n}") for n in range(len(MAGIC))))
+        send(clinic, *bodies)
+        assert [[self.state(clinic, f"zq-{n}")] for n in range(len(MAGIC))] == list(MAGIC.values())
+        # What was refused as a text is an email by now; and what was throttled is sent in the end.
+        assert len(clinic.emails()) == 1
+        for _ in range(2):
+            send(clinic, *bodies)
+        self.receipts_come(clinic)
+        for n, number in enumerate(MAGIC):
+            if self.state(clinic, f"zq-{n}") == "unknown":
+                path = f"north/patients/zq-{n}/decisions/automation:reminder:{OCCURRENCE}/resolve"
+                resolution = "sent" if number == sms.ANSWERS_500 else "not_sent"
+                assert clinic.post(path, {"outcome": resolution, "note": NOTE}).status == 200
+        send(clinic, *to_send(clinic))
+        assert emitted.tells() == []
+        assert not any(number[1:] in emitted.text for number in MAGIC)
+
+    @pytest.mark.parametrize("channel", ["text", "call", "email"])
+    def test_a_whole_life_is_told_by_ids_alone(self, clinic: Service, emitted: Emitted, channel: str) -> None:
+        clinic.events.clear()
+        body = {"channel": channel, "body": BODY} | ({"subject": SUBJECT} if channel == "email" else {})
+        answer = request(clinic, f"POST {PATIENT_PATH}/messages", body)
+        assert answer.status == 202
+
+        def lost(*_: object) -> None:
+            raise ReadTimeoutError(endpoint_url=f"https://zq.example/{CELL}")
+
+        with wire(lost):
+            assert clinic.run("SendMessageFunction", *self.to_send(clinic)) == []
+        assert self.state(clinic, PATIENT, f"manual:{KEY}") == "unknown"
+        path = f"north/patients/{PATIENT}/decisions/manual:{KEY}/resolve"
+        assert clinic.post(path, {"outcome": "not_sent", "note": NOTE}).status == 200
+        assert clinic.run("SendMessageFunction", *self.to_send(clinic)) == []
+        assert self.state(clinic, PATIENT, f"manual:{KEY}") == "sent"
+        self.receipts_come(clinic)
+        assert clinic.publish(clinic.new_stream_records()) == []
+        assert {"MessageRouted", "MessageSent"} <= {each["DetailType"] for each in clinic.events}
+        assert not any(value in line for line in self.printed(clinic) for value in VALUES)
+        assert emitted.tells() == []
+
+    def to_send(self, clinic: Service) -> list[dict[str, Any]]:
+        """Announce what is new, and keep what was announced before."""
+        before = list(clinic.events)
+        bodies = [json.loads(body) for body in to_send(clinic)]
+        clinic.events[:0] = before
+        return bodies
+
+    def test_what_is_withdrawn_or_fails_is_told_by_its_reason(self, clinic: Service, emitted: Emitted) -> None:
+        clinic.events.clear()
+        for n in range(3):
+            assert clinic.run_automations(event(occurrence_id=f"zq-{n}")) == []
+        bodies = self.to_send(clinic)
+        refusal = {"__type": "ServiceQuotaExceededException", "Message": f"{CELL} {BODY}", "Reason": "ZQ_REASON"}
+        with wire(lambda *_: (400, refusal)):
+            assert clinic.run("SendMessageFunction", bodies[0]) == []
+        assert clinic.put(f"north/patients/{PATIENT}/do-not-contact", BODIES["do-not-contact"]).status == 200
+        assert clinic.run("SendMessageFunction", bodies[1]) == []
+        assert clinic.put("north", PRACTICE).status == 200
+        assert clinic.run("SendMessageFunction", bodies[2]) == []
+        states = [self.state(clinic, PATIENT, f"automation:reminder:zq-{n}") for n in range(3)]
+        assert states == ["failed", "withdrawn", "withdrawn"]
+        assert clinic.publish(clinic.new_stream_records()) == []
+        assert {"MessageFailed", "MessageWithdrawn"} <= {each["DetailType"] for each in clinic.events}
+        assert not any(value in line for line in self.printed(clinic) for value in VALUES)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize("text", ["STOP", "START", "HELP"])
+    def test_the_confirmation_of_a_reply_is_not_told(self, clinic: Service, emitted: Emitted, text: str) -> None:
+        clinic.events.clear()
+        assert clinic.record_replies(said(text, at=sending.now())) == []
+        assert clinic.run("SendMessageFunction", *self.to_send(clinic)) == []
+        (confirmation,) = clinic.carriers.so_far()
+        assert confirmation["destination"] == CELL
+        assert PATIENT not in json.dumps(confirmation["context"])
+        assert CELL not in json.dumps(confirmation["context"])
+        self.receipts_come(clinic)
+        assert clinic.publish(clinic.new_stream_records()) == []
+        assert not any(value in line for line in self.printed(clinic) for value in VALUES)
+        assert emitted.tells() == []
+
+    def test_what_a_provider_gets_beside_the_message_names_it_by_ids(self, clinic: Service) -> None:
+        send(clinic, *sending.routed(clinic, event()))
+        (accepted,) = clinic.carriers.so_far()
+        assert accepted["context"] == {
+            "practice_id": "north",
+            "patient_id": PATIENT,
+            "message_id": f"automation:reminder:{OCCURRENCE}",
+            "attempt": sending.UUID,
+        }
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"patient_id": "zq#"}, "invalid detail: patient_id"),
+            ({"patient_id": None}, "invalid detail: all of it"),
+            ({"phone_number": CELL}, "invalid detail: all of it"),
+            ({"patient_id": None, "phone_number": "zqnumber"}, "invalid detail: phone_number"),
+            ({"message_id": f"zq {BODY}"}, "invalid detail: message_id"),
+            ({"message_id": "manual:zq-none"}, "unknown message"),
+            ({"practice_id": "zq-unknown"}, "unknown practice"),
+        ],
+    )
+    @pytest.mark.parametrize("receives", [1, SEND_RECEIVES])
+    def test_what_is_no_message_is_refused_with_a_reason_that_repeats_nothing(
+        self, clinic: Service, emitted: Emitted, change: dict[str, object], reason: str, receives: int
+    ) -> None:
+        (body,) = (json.loads(each) for each in sending.routed(clinic, event()))
+        body["detail"] |= change
+        assert clinic.run("SendMessageFunction", body, "zq not JSON", receives=receives) == []
+        reasons = [told for told, _ in clinic.dead_letters("SENDS")]
+        assert reasons == [reason, "invalid event: not JSON"] or reasons == ["invalid event: not JSON", reason]
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize("failure", ["ClientError", "RuntimeError"])
+    @pytest.mark.parametrize("operation", ["BatchGetItem", "UpdateItem", "TransactWriteItems", "SendTextMessage"])
+    def test_what_fails_is_logged_with_its_place_and_none_of_its_words(
+        self, clinic: Service, emitted: Emitted, operation: str, failure: str
+    ) -> None:
+        self.put(clinic, PATIENT, sms.OPTED_OUT_AT_CARRIER)
+        bodies = sending.routed(clinic, event())
+        response, parsed = client_error("AccessDeniedException")
+        parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL} {BODY}"
+
+        def answer(_: object) -> Any:
+            if failure == "RuntimeError":
+                raise RuntimeError(f"{PATIENT} {CELL} {BODY}")
+            return response, parsed
+
+        client: Any = aws.sms_sender() if operation == "SendTextMessage" else aws.dynamodb()
+        with fault(client, operation, answer):
+            failed = send(clinic, *bodies)
+        # A refusal by the provider is an answer, and no failure of ours.
+        failures = [line for line in emitted.lines if line.get("message") == "record failed"]
+        refused = (operation, failure) == ("SendTextMessage", "ClientError")
+        assert failed == ([] if refused else [0])
+        assert [line["error_type"] for line in failures] == ([] if refused else [failure])
+        assert all(line["frames"] for line in failures)
+        assert emitted.tells() == []
+        assert sms.OPTED_OUT_AT_CARRIER[1:] not in emitted.text
+
+    def test_metrics_say_the_service_and_the_reason_and_nothing_else(self, clinic: Service, emitted: Emitted) -> None:
+        for n, number in enumerate(MAGIC):
+            self.put(clinic, f"zq-{n}", number)
+        bodies = sending.routed(clinic, *(event(patient_id=f"zq-{n}") for n in range(len(MAGIC))))
+        send(clinic, *bodies)
+        send(clinic, bodies[0])
+        assert clinic.run_automations(event()) == []
+        assert clinic.put(f"north/patients/{PATIENT}/do-not-contact", BODIES["do-not-contact"]).status == 200
+        send(clinic, *to_send(clinic), "zq")
+        metrics = [line for line in emitted.lines if "_aws" in line and line["service"] == "send_message"]
+        for line in metrics:
+            (directive,) = line["_aws"]["CloudWatchMetrics"]
+            assert (directive["Namespace"], directive["Dimensions"]) == ("PatientContact", [["service", "reason"]])
+        told = Counter((*(line.keys() - {"_aws", "service", "reason"}), line["reason"]) for line in metrics)
+        assert told == {
+            ("Sends", "sent"): 4,
+            ("Sends", "unknown"): 3,
+            ("Sends", "decided again"): 2,
+            ("Sends", "done before"): 1,
+            ("Sends", "withdrawn"): 1,
+            ("Withdrawn", "DO_NOT_CONTACT"): 1,
+            ("DeadLettered", "invalid event"): 1,
+        }

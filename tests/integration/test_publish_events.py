@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 
 from patient_contact import aws, clock, table
+from tests.integration.sending import CLINIC, UUID, now, wire
 from tests.integration.service import (
     CELL,
     CONTACT_INFO,
@@ -17,8 +19,11 @@ from tests.integration.service import (
     TIME,
     Matching,
     Service,
+    bus_event,
     client_error,
     fault,
+    receipt,
+    reply,
     throttled,
     trigger,
 )
@@ -128,6 +133,159 @@ class TestDecisions:
         decisions = [each for each in records if each["dynamodb"]["Keys"]["SK"]["S"].startswith("DECISION#")]
         assert north.publish(decisions) == [decisions[1]["dynamodb"]["SequenceNumber"]]
         assert [detail["message_id"][-1] for _, _, detail in published(north)] == ["a"]
+
+
+ENDED: dict[str, Any] = {
+    **{name: ROUTED[name] for name in ("version", "event_id", "practice_id", "patient_id", "message_id")},
+    **{name: ROUTED[name] for name in ("message_class", "line", "outcome", "channel")},
+    "attempt": UUID,
+    "provider_message_id": None,
+    "code": None,
+    "reason": None,
+    "at": TIME,
+}
+SENDS = ROUTED | {"sender": "service", "send_before": TIME}
+VISIT = f"{PATIENT}/decisions/automation:reminder:visit-1"
+LOST = (500, {"__type": "InternalServerException"})
+
+
+class TestSends:
+    """What becomes of a message that the service sends: its ends are announced, and that it is to be sent again."""
+
+    @pytest.fixture(autouse=True)
+    def sends(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        north.new_stream_records()
+
+    def routed(self, north: Service, **detail: object) -> dict[str, Any]:
+        """Give the event by which send_message is told, having seen it."""
+        assert north.run_automations(trigger(**detail)) == []
+        ((source, detail_type, told),) = announced(north)
+        return bus_event(told, source=source, **{"detail-type": detail_type})
+
+    def unknown(self, north: Service, **detail: object) -> None:
+        routed = self.routed(north, **detail)
+        with wire(lambda *_: LOST):
+            assert north.run("SendMessageFunction", routed) == []
+
+    def test_it_is_announced_as_the_services_own_to_send_within_a_day(self, north: Service) -> None:
+        assert self.routed(north)["detail"] == SENDS
+
+    def test_that_a_message_was_sent_is_announced_by_the_providers_id_and_the_attempt(self, north: Service) -> None:
+        assert north.run("SendMessageFunction", self.routed(north)) == []
+        (accepted,) = north.carriers.so_far()
+        expected = {"state": "sent", "provider_message_id": accepted["message_id"]}
+        ((source, detail_type, detail),) = announced(north)
+        assert (source, detail_type, detail) == ("patient-contact.routing", "MessageSent", ENDED | expected)
+        assert detail["attempt"] == accepted["context"]["attempt"]
+
+    def test_that_a_message_has_failed_is_announced_with_the_providers_code(self, north: Service) -> None:
+        routed = self.routed(north)
+        with wire(lambda *_: (400, {"__type": "AccessDeniedException"})):
+            assert north.run("SendMessageFunction", routed) == []
+        expected = ENDED | {"state": "failed", "code": "AccessDeniedException"}
+        assert announced(north) == [("patient-contact.routing", "MessageFailed", expected)]
+
+    def test_that_a_message_is_withdrawn_is_announced_with_the_reason(self, north: Service) -> None:
+        routed = self.routed(north)
+        assert north.put(f"{PATIENT}/do-not-contact", {"enabled": True}).status == 200
+        announced(north)
+        assert north.run("SendMessageFunction", routed) == []
+        changes = {"outcome": "suppress", "channel": None, "attempt": None, "reason": "DO_NOT_CONTACT"}
+        expected = ENDED | {"state": "withdrawn"} | changes
+        assert announced(north) == [("patient-contact.routing", "MessageWithdrawn", expected)]
+
+    def test_of_a_message_that_is_decided_otherwise_the_channel_is_that_by_which_it_went(self, north: Service) -> None:
+        routed = self.routed(north)
+        consent = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+        assert north.put(f"{PATIENT}/sms-consent", consent).status == 200
+        announced(north)
+        assert north.run("SendMessageFunction", routed) == []
+        ((_, _, detail),) = announced(north)
+        assert (detail["state"], detail["channel"]) == ("sent", "call")
+
+    def test_what_is_claimed_released_unknown_or_delivered_is_announced_by_nothing(self, north: Service) -> None:
+        routed = self.routed(north)
+        with wire(lambda *_: (400, {"__type": "ThrottlingException"})):
+            assert north.run("SendMessageFunction", routed) == [0]
+        with wire(lambda *_: LOST):
+            assert north.run("SendMessageFunction", routed) == []
+        assert announced(north) == []
+        attempt = north.get(VISIT).body["attempt"]
+        context = {"practice_id": "north", "patient_id": "p-1", "message_id": SENDS["message_id"], "attempt": attempt}
+        for event_type, events in (("TEXT_SENT", ["MessageSent"]), ("TEXT_DELIVERED", [])):
+            assert north.record_receipts(receipt(event_type, context=context)) == []
+            assert [detail_type for _, detail_type, _ in announced(north)] == events
+
+    @pytest.mark.parametrize("by", ["a receipt", "staff"])
+    def test_what_was_unknown_is_announced_as_sent_by_whoever_says_so(self, north: Service, by: str) -> None:
+        self.unknown(north)
+        known = None
+        if by == "staff":
+            assert north.post(f"{VISIT}/resolve", {"outcome": "sent", "note": "private"}).status == 200
+        else:
+            known = "provider-1"
+            attempt = north.get(VISIT).body["attempt"]
+            context = {name: SENDS[name] for name in ("practice_id", "patient_id", "message_id")}
+            assert north.record_receipts(receipt("TEXT_SENT", known, context=context | {"attempt": attempt})) == []
+        expected = ENDED | {"state": "sent", "provider_message_id": known}
+        assert announced(north) == [("patient-contact.routing", "MessageSent", expected)]
+
+    def test_what_staff_say_was_not_sent_is_routed_again_under_another_event_id(self, north: Service) -> None:
+        self.unknown(north)
+        first = north.events[-1]
+        assert north.post(f"{VISIT}/resolve", {"outcome": "not_sent"}).status == 200
+        records = north.new_stream_records()
+        ids = {json.loads(first["Detail"])["event_id"]}
+        for _ in range(2):
+            north.events.clear()
+            assert north.publish(records) == []
+            ((source, detail_type, detail),) = published(north)
+            assert (source, detail_type, detail) == ("patient-contact.routing", "MessageRouted", SENDS)
+            ids.add(detail["event_id"])
+        assert len(ids) == 2
+
+    @pytest.mark.parametrize("days", [13.9, 14.1])
+    def test_however_late_it_comes_to_the_sender_who_withdraws_it(self, north: Service, days: float) -> None:
+        with time_machine.travel(datetime.now(UTC) - timedelta(days=20)):
+            self.unknown(north)
+        with time_machine.travel(datetime.now(UTC) - timedelta(days=days)):
+            assert north.post(f"{VISIT}/resolve", {"outcome": "not_sent"}).status == 200
+        records = north.new_stream_records()
+        north.events.clear()
+        assert north.publish(records) == []
+        assert len(north.events) == 1
+
+    def test_one_whose_content_is_gone_is_routed_again_without_it_to_be_withdrawn(self, north: Service) -> None:
+        self.unknown(north, context=CONTEXT | {"first_name": "x" * 1_024})
+        (kept,) = (item["SK"]["S"] for item in north.items() if item["SK"]["S"].startswith("CONTENT#"))
+        assert table.delete((table.patient_pk("north", "p-1"), kept))
+        assert north.post(f"{VISIT}/resolve", {"outcome": "not_sent"}).status == 200
+        assert announced(north) == [("patient-contact.routing", "MessageRouted", SENDS | {"messages": {}})]
+
+    @pytest.mark.parametrize("text", ["STOP", "HELP"])
+    def test_the_confirmation_of_a_reply_is_announced_for_its_number_and_then_no_more(
+        self, north: Service, text: str
+    ) -> None:
+        lines = [line | {"self_managed_opt_outs": True} for line in CLINIC["lines"]]
+        assert north.put("north", CLINIC | {"lines": lines}).status == 200
+        assert north.record_replies(reply(text, at=now())) == []
+        (confirm,) = (detail for _, detail_type, detail in announced(north) if detail_type == "MessageRouted")
+        assert confirm == {
+            "version": 1,
+            "event_id": EVENT_ID,
+            "practice_id": "north",
+            "phone_number": CELL,
+            "message_id": "confirmation:message-1",
+            "line": "main",
+            "sender": "service",
+            "channel": "text",
+            "send_before": TIME,
+        }
+        body = bus_event(confirm, source="patient-contact.routing", **{"detail-type": "MessageRouted"})
+        assert north.run("SendMessageFunction", body) == []
+        assert len(north.carriers.so_far()) == 1
+        assert announced(north) == []
 
 
 CHANGED = {

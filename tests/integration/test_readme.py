@@ -31,8 +31,10 @@ def test_the_walk_through_prints_what_the_readme_says() -> None:
     blocks = BLOCK.findall(section)
     script = "\n".join(f"{text}echo '{END}'" for kind, text in blocks if kind == "sh")
     with start(demo=True) as stack:
-        here = script.replace("http://127.0.0.1:3000", stack.api_url).replace("http://127.0.0.1:4566", stack.aws_url)
-        run = subprocess.run(["bash", "-eu", "-c", here], capture_output=True, text=True, timeout=120, check=False)
+        ports = {"3000": stack.api_url, "4566": stack.aws_url, "4567": stack.sms_url}
+        for port, url in ports.items():
+            script = script.replace(f"http://127.0.0.1:{port}", url)
+        run = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, timeout=180, check=False)
     assert run.returncode == 0, run.stderr
     printed = iter(run.stdout.split(END))
 

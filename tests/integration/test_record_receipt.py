@@ -1,4 +1,4 @@
-"""record_receipt: what carriers report of texts marks their numbers, each change with its evidence."""
+"""record_receipt: what carriers report marks numbers, each change with its evidence; and how far a message has come."""
 
 import json
 from collections import Counter
@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from functions.record_receipt.handler import RESERVE, handler
+from tests.integration.sending import CLINIC, routed, send, to_send, wire
 from tests.integration.service import (
     CELL,
     CONTACT_INFO,
     LANDLINE,
+    MESSAGES,
+    PRACTICE,
     TIME,
     Context,
     Service,
@@ -198,6 +201,96 @@ class TestMatching:
         assert north.items() == before
         assert north.dead_letters("RECEIPTS") == []
         assert counted(capsys) == {"not ours": 1}
+
+
+class TestMessages:
+    """What a receipt says of the message that it is about, when the service has sent it."""
+
+    VISIT = f"{PATIENT}/decisions/automation:reminder:visit-1"
+
+    @pytest.fixture(autouse=True)
+    def sends(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+
+    def sent(self, north: Service, **detail: object) -> dict[str, str]:
+        """Have a message sent and give the context that its receipts bear."""
+        assert send(north, *routed(north, trigger(**detail))) == []
+        context: dict[str, str] = north.carriers.so_far()[-1]["context"]
+        return context
+
+    @pytest.mark.parametrize(
+        ("event_type", "status"),
+        [
+            ("TEXT_PENDING", "pending"),
+            ("TEXT_SENT", "on_its_way"),
+            ("TEXT_UNREACHABLE", "not_delivered"),
+            ("TEXT_BLOCKED", "not_delivered"),
+            ("TEXT_DELIVERED", "delivered"),
+        ],
+    )
+    def test_its_delivery_is_on_the_decision_and_what_it_says_of_the_number_on_the_number(
+        self, north: Service, capsys: pytest.CaptureFixture[str], event_type: str, status: str
+    ) -> None:
+        told = receipt(event_type, at=AT, context=self.sent(north))
+        counted(capsys)
+        assert north.record_receipts(told) == []
+        answer = north.get(self.VISIT).body
+        expected = {"status": status, "code": event_type, "at": "2026-10-01T00:00:00.000000Z"}
+        assert (answer["state"], answer["delivery"]) == ("sent", expected)
+        assert phone(north) == ("valid", event_type == "TEXT_UNREACHABLE")
+        assert counted(capsys) == {event_type: 1}
+
+    def test_of_a_batch_in_any_order_the_furthest_stays(self, north: Service) -> None:
+        context = self.sent(north)
+        batch = [receipt(kind, at=AT + n, context=context) for n, kind in enumerate(("TEXT_DELIVERED", "TEXT_SENT"))]
+        assert north.record_receipts(*batch) == []
+        assert north.record_receipts(receipt("TEXT_PENDING", at=AT + 9, context=context)) == []
+        assert north.get(self.VISIT).body["delivery"]["status"] == "delivered"
+
+    def test_a_call_has_receipts_too(self, north: Service) -> None:
+        assert north.put("north", CLINIC | {"policy": {"call_when_text_not_included": True}}).status == 200
+        context = self.sent(north, occurrence_id="visit-2", messages={"call": MESSAGES["call"]})
+        voice = "Voice Message Delivery Status Updated"
+        assert north.record_receipts(receipt("VOICE_ANSWERED", at=AT, detail_type=voice, context=context)) == []
+        answer = north.get(self.VISIT.replace("visit-1", "visit-2")).body
+        assert (answer["channel"], answer["delivery"]["status"]) == ("call", "on_its_way")
+
+    def test_the_number_is_the_one_that_its_attempt_went_to(self, north: Service) -> None:
+        with wire(lambda *_: (500, {"__type": "InternalServerException"})) as requests:
+            assert send(north, *routed(north)) == []
+        first = requests[0][1]["Context"]
+        assert north.post(f"{self.VISIT}/resolve", {"outcome": "not_sent"}).status == 200
+        assert north.put(f"{PATIENT}/preferred-contact", {"phone_number": LANDLINE}).status == 200
+        assert send(north, *to_send(north)) == []
+        second = north.carriers.so_far()[-1]["context"]
+        assert first["attempt"] != second["attempt"]
+        nowhere: dict[str, Any] = {"destinationPhoneNumber": None, "originationPhoneNumber": None}
+        assert north.record_receipts(receipt("TEXT_INVALID", at=AT, context=first, **nowhere)) == []
+        statuses = [each["status"] for each in north.get(PATIENT).body["phones"]]
+        assert statuses == ["invalid", "valid"]
+        # It says nothing of the second attempt.
+        assert "delivery" not in north.get(self.VISIT).body
+
+    def test_one_of_an_attempt_that_never_was_says_nothing_of_the_message(self, north: Service) -> None:
+        context = self.sent(north)
+        before = north.get(self.VISIT)
+        assert north.record_receipts(receipt("TEXT_DELIVERED", at=AT, context=context | {"attempt": "another"})) == []
+        assert north.get(self.VISIT) == before
+
+    def test_one_of_what_the_practice_has_sent_itself_says_nothing_of_its_message(self, north: Service) -> None:
+        assert north.put("north", PRACTICE).status == 200
+        assert north.run_automations(trigger()) == []
+        before = north.get(self.VISIT)
+        for attempt in ({}, {"attempt": ""}, {"attempt": "the practice's own"}):
+            context = {**CONTEXT, **attempt}
+            assert north.record_receipts(receipt("TEXT_DELIVERED", at=AT, context=context)) == []
+        assert north.get(self.VISIT) == before
+
+    def test_a_busy_table_sends_it_back(self, north: Service) -> None:
+        context = self.sent(north)
+        with throttled("UpdateItem"):
+            assert north.record_receipts(receipt("TEXT_SENT", at=AT, context=context)) == [0]
+        assert "delivery" not in north.get(self.VISIT).body
 
 
 class TestIgnored:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -24,6 +24,7 @@ from tests.integration.service import (
     reply,
     sqs_record,
     throttled,
+    time_of_event,
     trigger,
 )
 
@@ -190,6 +191,36 @@ class TestTime:
         ]
 
 
+class TestFromTheFuture:
+    """A time that is not yet counts as now: a STOP is never refused, and no START stands above every STOP."""
+
+    @pytest.mark.parametrize("ahead", ["2999-01-01T00:00:00.000Z", "9998-12-31T23:59:59.999Z"])
+    @pytest.mark.parametrize(
+        ("first", "second", "in_force"), [("START", "STOP", "opted_out"), ("STOP", "START", "opted_in")]
+    )
+    def test_what_is_said_after_it_counts(
+        self, north: Service, ahead: str, first: str, second: str, in_force: str
+    ) -> None:
+        assert north.record_replies(reply(first, "message-1", at=ahead)) == []
+        said = history(north)[0]
+        assert said["said_at"] <= said["recorded_at"]
+        later = time_of_event(seconds=5).replace("Z", ".000Z")
+        assert north.record_replies(reply(second, "message-2", at=later)) == []
+        assert consent(north) == {(CELL, "main"): in_force}
+
+    def test_the_same_again_is_still_the_same(self, north: Service) -> None:
+        ahead = reply("START", "message-1", at="2999-01-01T00:00:00.000Z")
+        assert north.record_replies(ahead) == []
+        assert north.record_replies(reply("STOP", "message-2", at=time_of_event(seconds=5))) == []
+        assert north.record_replies(ahead) == []
+        assert consent(north) == {(CELL, "main"): "opted_out"}
+
+    def test_one_that_clocks_may_differ_by_keeps_its_own(self, north: Service) -> None:
+        at = time_of_event(hours=23)
+        assert north.record_replies(reply("STOP", at=at)) == []
+        assert history(north)[0]["said_at"] == at.replace("Z", ".000000Z")
+
+
 class TestRepeated:
     @pytest.mark.parametrize("text", ["STOP", "START", "please stop texting me"])
     def test_the_same_reply_again_changes_nothing(self, north: Service, text: str) -> None:
@@ -264,15 +295,101 @@ class TestInOwnWords:
         assert north.record_replies(reply("no more messages", at="2026-11-25T06:00:00.000Z")) == []
         assert [each["due_on"] for each in reviews(north)] == ["2026-12-09"]
 
-    def test_more_than_twenty_unread_from_one_number_wait_in_the_queue_and_none_is_lost(self, north: Service) -> None:
-        messages = [reply("no more messages", f"message-{n}") for n in range(21)]
-        assert north.record_replies(*messages) == [20]
+
+class TestFullList:
+    """Twenty messages of one number wait to be read."""
+
+    OPT_IN: ClassVar = {"phone_number": CELL, "line": "main", "status": "opted_in", "evidence": "portal"}
+
+    @pytest.fixture
+    def full(self, north: Service) -> Service:
+        put_line(north, review_words=["YES"])
+        assert north.record_replies(*[reply("no more messages", f"message-{n}") for n in range(20)]) == []
+        return north
+
+    @pytest.fixture
+    def full_of_yes(self, north: Service) -> Service:
+        """Staff opted the number out, and in again when twenty had come that may be an opt-in."""
+        put_line(north, review_words=["YES"])
+        assert north.put(f"{PATIENTS}/p-1/sms-consent", self.OPT_IN | {"status": "opted_out"}).status == 200
+        assert north.record_replies(*[reply("YES", f"message-{n}") for n in range(20)]) == []
+        assert north.put(f"{PATIENTS}/p-1/sms-consent", self.OPT_IN).status == 200
         assert len(reviews(north)) == 20
-        assert north.record_replies(messages[20], receives=MAX_RECEIVES) == []
-        assert [reason for reason, _ in north.dead_letters("REPLIES")] == ["gave up: too many open reviews"]
-        # A keyword ends them all, in one write.
-        assert north.record_replies(reply("STOP", "message-99", at="2026-11-24T18:00:01.000Z")) == []
-        assert reviews(north) == []
+        return north
+
+    def test_one_more_that_may_be_an_opt_out_is_recorded_as_one_with_its_text(
+        self, full: Service, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert full.record_replies(reply("I mean it: no texts", "one-more", at="2026-11-24T18:00:01.000Z")) == []
+        assert consent(full) == {(CELL, "main"): "opted_out"}
+        assert len(reviews(full)) == 20
+        assert full.dead_letters("REPLIES") == []
+        assert history(full)[0] == {
+            "line": "main",
+            "status": "opted_out",
+            "in_force": "opted_out",
+            "source": "keyword",
+            "text": "I mean it: no texts",
+            "said_at": "2026-11-24T18:00:01.000000Z",
+            "recorded_at": TIME,
+        }
+        assert counted(capsys) == {"may_opt_out": 1}
+
+    def test_it_holds_when_all_that_waited_were_no_request_and_staff_can_undo_it_with_evidence(
+        self, full: Service
+    ) -> None:
+        assert full.record_replies(reply("no texts", "one-more")) == []
+        for each in reviews(full):
+            closed = full.post(f"north/consent-reviews/{each['review_id']}", {"outcome": "not_a_request"})
+            assert closed.status == 200
+        assert consent(full) == {(CELL, "main"): "opted_out"}
+        assert full.put(f"{PATIENTS}/p-1/sms-consent", self.OPT_IN).status == 200
+        assert consent(full) == {(CELL, "main"): "opted_in"}
+
+    def test_it_holds_whatever_staff_recorded_before_it_came(self, full_of_yes: Service) -> None:
+        assert full_of_yes.record_replies(reply("no texts", "one-more", at="2026-11-24T18:00:01.000Z")) == []
+        assert consent(full_of_yes) == {(CELL, "main"): "opted_out"}
+        newest = history(full_of_yes)[0]
+        assert newest["said_at"] == newest["recorded_at"]
+
+    def test_a_start_that_was_said_later_undoes_it_and_ends_all_that_wait_in_one_write(self, full: Service) -> None:
+        assert full.record_replies(reply("no texts", "one-more")) == []
+        assert full.record_replies(reply("START", "message-99", at="2026-11-24T18:00:01.000Z")) == []
+        assert (consent(full), reviews(full)) == ({(CELL, "main"): "opted_in"}, [])
+
+    def test_one_that_is_older_than_a_start_finds_no_list_that_is_full(self, north: Service) -> None:
+        assert north.record_replies(reply("START", "message-99", at="2026-11-24T18:00:00.000Z")) == []
+        later = [reply("no texts", f"message-{n}", at="2026-11-24T18:00:01.000Z") for n in range(20)]
+        assert north.record_replies(*later) == []
+        assert north.record_replies(reply("no texts", "one-more", at="2026-11-24T17:59:00.000Z")) == []
+        assert consent(north) == {(CELL, "main"): "under_review"}
+
+    def test_one_that_may_be_an_opt_in_is_counted_once_and_changes_nothing(
+        self, full_of_yes: Service, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert full_of_yes.put(f"{PATIENTS}/p-1/sms-consent", self.OPT_IN | {"status": "opted_out"}).status == 200
+        before = history(full_of_yes), reviews(full_of_yes), consent(full_of_yes)
+        counted(capsys)
+        for _ in range(2):
+            assert full_of_yes.record_replies(reply("YES", "one-more")) == []
+        assert (history(full_of_yes), reviews(full_of_yes), consent(full_of_yes)) == before
+        assert counted(capsys) == {"may_opt_in": 1}
+
+    @pytest.mark.parametrize("at", ["2026-11-24T18:00:00.000Z", "2026-11-20T18:00:00.000Z"])
+    @pytest.mark.parametrize("receives", [1, MAX_RECEIVES])
+    def test_one_of_those_that_wait_comes_again_and_changes_nothing(
+        self, full: Service, at: str, receives: int
+    ) -> None:
+        before = full.items()
+        assert full.record_replies(reply("no more messages", "message-3", at=at), receives=receives) == []
+        assert full.items() == before
+        assert full.dead_letters("REPLIES") == []
+
+    def test_the_one_more_comes_again_and_changes_nothing(self, full: Service) -> None:
+        assert full.record_replies(reply("no texts", "one-more")) == []
+        before = full.items()
+        assert full.record_replies(reply("no texts", "one-more"), reply("no texts", "one-more")) == []
+        assert full.items() == before
 
 
 class TestWordsLeftToStaff:
@@ -352,6 +469,12 @@ class TestIgnored:
     def test_1600_characters_that_ask_to_stop_are_kept_whole(self, north: Service) -> None:
         text = ("Please stop texting me. 🙏 " * 70)[:1_600]
         assert north.record_replies(reply(text)) == []
+        assert [each["text"] for each in reviews(north)] == [text]
+
+    def test_20_000_characters_are_left_to_staff_unread(self, north: Service) -> None:
+        text = "".join(mark * 4_000 for mark in "\u0345\u035d\u0301\u0323\u0327")
+        assert north.record_replies(reply(text)) == []
+        assert consent(north) == {(CELL, "main"): "under_review"}
         assert [each["text"] for each in reviews(north)] == [text]
 
 

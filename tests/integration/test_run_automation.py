@@ -13,6 +13,7 @@ from patient_contact import aws, facesheet, patients, practices, table
 from patient_contact.events import MAX_RECEIVES
 from patient_contact.patients import Gathered
 from patient_contact.triggers import accept_trigger
+from tests.integration.sending import CLINIC
 from tests.integration.service import (
     CELL,
     CONTEXT,
@@ -236,6 +237,52 @@ class TestContent:
     def test_send_before_is_kept_in_utc(self, north: Service) -> None:
         assert north.run_automations(trigger(send_before="2030-01-01T00:00:00+02:00")) == []
         assert decision_item(north)["send_before"] == {"S": "2029-12-31T22:00:00.000000Z"}
+
+
+class TestSender:
+    """Who sends what is routed is settled with the decision, and how long it may wait for that."""
+
+    def test_the_practice_does_unless_it_says_otherwise(self, north: Service) -> None:
+        assert north.run_automations(trigger()) == []
+        item = decision_item(north)
+        assert (item["state"], item["sender"]) == ({"S": "handed_over"}, {"S": "practice"})
+        assert "send_before" not in item
+
+    def test_the_service_does_where_the_practice_says_so_within_24_hours(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        assert north.run_automations(trigger()) == []
+        item = decision_item(north)
+        assert (item["state"], item["sender"]) == ({"S": "routed"}, {"S": "service"})
+        times = [datetime.fromisoformat(item[name]["S"]) for name in ("at", "send_before")]
+        assert times[1] - times[0] == timedelta(hours=24)
+
+    def test_a_time_to_send_before_stands_whoever_sends(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        assert north.run_automations(trigger(send_before="2030-01-01T00:00:00+02:00")) == []
+        assert decision_item(north)["send_before"] == {"S": "2029-12-31T22:00:00.000000Z"}
+
+    def test_what_is_suppressed_is_so_from_birth(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        assert north.put("north/patients/p-1/do-not-contact", {"enabled": True}).status == 200
+        assert north.run_automations(trigger()) == []
+        item = decision_item(north)
+        assert (item["state"], item["sender"]) == ({"S": "suppressed"}, {"S": "service"})
+
+    def test_the_sender_of_a_message_stays_when_the_practice_changes_it(self, north: Service) -> None:
+        assert north.run_automations(trigger()) == []
+        before = decision_item(north)
+        assert north.put("north", CLINIC).status == 200
+        assert north.run_automations(trigger()) == []
+        assert decision_item(north) == before
+
+    def test_content_beside_the_decision_outlasts_the_time_that_it_waits(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        late = datetime.now(UTC) + timedelta(days=60)
+        event = trigger(context=CONTEXT | {"first_name": "x" * 1_024}, send_before=late.isoformat())
+        assert north.run_automations(event) == []
+        (kept,) = (item for item in north.items() if item["SK"]["S"].startswith("CONTENT#"))
+        days = (int(kept["expires_at"]["N"]) - late.timestamp()) / 86_400
+        assert 29.9 < days < 30.1
 
 
 class TestAutomation:

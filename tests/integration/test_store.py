@@ -20,6 +20,7 @@ from patient_contact.facts import Email, Phone
 from patient_contact.patients import Actor, Gathered, StaleVersion
 from patient_contact.table import ConditionFailed, Contended, TableUnavailable
 from patient_contact.verdict import Evidence, Verdict
+from tests.integration.sending import CLINIC, routed, send, to_send
 from tests.integration.service import (
     BUSY,
     CELL,
@@ -369,6 +370,70 @@ class TestTransactions:
             assert len(requests) >= 2
 
 
+class TestUpdates:
+    """One item, changed where it still is as it was read."""
+
+    KEY = ("PRACTICE#north#PATIENT#p-1", "DECISION#manual:k")
+
+    @pytest.fixture(autouse=True)
+    def kept(self, north: Service) -> dict[str, Any]:
+        item = {"PK": self.KEY[0], "SK": self.KEY[1], "state": "routed", "code": "old", "life": [{"n": 1}]}
+        assert len(north.items()) > 1
+        table.put(item)
+        return item
+
+    def test_it_sets_appends_and_removes_and_gives_the_item_as_it_then_is(self, kept: dict[str, Any]) -> None:
+        changed = table.update(
+            self.KEY,
+            {"state": "sent", "delivery": {"status": "delivered"}},
+            {"state": "routed"},
+            append={"life": [{"n": 2}, {"n": 3}], "more": [{"n": 4}]},
+            remove=["code", "attempt"],
+        )
+        expected = kept | {"state": "sent", "delivery": {"status": "delivered"}, "more": [{"n": 4}]}
+        expected["life"] = [{"n": 1}, {"n": 2}, {"n": 3}]
+        del expected["code"]
+        assert changed == expected == table.get(self.KEY)
+
+    @pytest.mark.parametrize(
+        "expected",
+        [{"state": "sent"}, {"code": None}, {"attempt": "a"}, {"state": "routed", "code": "new"}, {"life": []}],
+    )
+    def test_one_that_finds_the_item_otherwise_writes_nothing_and_says_what_is_there(
+        self, kept: dict[str, Any], expected: dict[str, Any]
+    ) -> None:
+        with pytest.raises(table.Holds) as holds:
+            table.update(self.KEY, {"state": "sending"}, expected)
+        assert holds.value.item == kept == table.get(self.KEY)
+
+    def test_what_is_expected_not_to_be_there_may_be_set(self, kept: dict[str, Any]) -> None:
+        changed = table.update(self.KEY, {"attempt": "a"}, {"attempt": None, "life": [{"n": 1}]})
+        assert changed == kept | {"attempt": "a"}
+
+    def test_it_makes_no_item(self) -> None:
+        missing = (self.KEY[0], "DECISION#manual:other")
+        with pytest.raises(table.Holds) as holds:
+            table.update(missing, {"state": "sent"}, {"state": "routed"})
+        assert holds.value.item == {}
+        assert table.get(missing) is None
+
+    def test_of_ten_at_once_one_changes_it(self) -> None:
+        def claim(n: int) -> bool:
+            try:
+                table.update(self.KEY, {"state": "sending", "attempt": str(n)}, {"state": "routed"})
+            except table.Holds:
+                return False
+            return True
+
+        with ThreadPoolExecutor(10) as threads:
+            assert sum(threads.map(claim, range(10))) == 1
+
+    def test_a_busy_table_is_said_to_be(self, kept: dict[str, Any]) -> None:
+        with throttled("UpdateItem"), pytest.raises(TableUnavailable):
+            table.update(self.KEY, {"state": "sent"}, {"state": "routed"})
+        assert table.get(self.KEY) == kept
+
+
 @pytest.mark.usefixtures("north")
 class TestConsents:
     def said(self, status: Wish, said_at: str, *, own: bool = False, id_: str = "staff-1") -> Said:
@@ -569,6 +634,12 @@ class TestReadsThatDecide:
         body = service.get(f"north/patients/p-1/decisions/automation:reminder:{occurrence_id}").body
         return body["channel"], body["reason"]
 
+    def send(self, service: Service, key: str) -> tuple[str, str]:
+        """Send what was routed, and say how it went, and by which decision."""
+        assert send(service, *to_send(service)) == []
+        body = service.get(f"north/patients/p-1/decisions/automation:reminder:{key}").body
+        return (body["channel"] if body["state"] == "sent" else body["state"]), body["reason"]
+
     def text(self, service: Service, key: str) -> tuple[int, str]:
         headers = {"idempotency-key": key}
         answer = service.post("north/patients/p-1/messages", MANUAL_TEXT, headers=headers)
@@ -580,12 +651,18 @@ class TestReadsThatDecide:
             ("evaluate", ["GetItem", "GetItem", "BatchGetItem"]),
             ("automation", ["BatchGetItem", "BatchGetItem", "GetItem", "GetItem"]),
             ("text", ["GetItem", "GetItem", "GetItem", "BatchGetItem"]),
+            ("send", ["BatchGetItem", "BatchGetItem"]),
         ],
     )
     def test_every_one_is_strongly_consistent(self, north: Service, decide: str, expected: list[str]) -> None:
         assert north.record_replies(reply("STOP", line="+15035559001")) == []
+        assert north.put("north", CLINIC).status == 200
+        bodies = routed(north, trigger(occurrence_id="before"))
         with reads() as made:
-            if decide == "evaluate":
+            if decide == "send":
+                assert send(north, *bodies) == []
+                assert len(north.carriers.so_far()) == 1
+            elif decide == "evaluate":
                 assert self.evaluate(north) == ("text", "TEXT_ENABLED")
             elif decide == "automation":
                 assert north.run_automations(trigger()) == []
@@ -609,6 +686,17 @@ class TestReadsThatDecide:
         assert self.evaluate(north) == ("text", "TEXT_ENABLED")
         assert self.automation(north, "again") == ("text", "TEXT_ENABLED")
         assert self.text(north, "again") == (202, "CHOSEN_BY_STAFF")
+
+    @pytest.mark.parametrize("text", ["STOP", "please stop texting me"])
+    def test_a_send_honours_it_even_if_it_was_decided_before(self, north: Service, text: str) -> None:
+        assert north.put("north", CLINIC).status == 200
+        assert self.automation(north, "before") == ("text", "TEXT_ENABLED")
+        assert north.record_replies(reply(text)) == []
+        reason = "SMS_OPTED_OUT" if text == "STOP" else "CONSENT_UNDER_REVIEW"
+        assert self.send(north, "before") == ("call", reason)
+        assert self.automation(north, "after") == ("call", reason)
+        assert north.record_replies(reply("START", "message-2", at="2026-11-24T18:00:01.000Z")) == []
+        assert self.send(north, "after") == ("text", "TEXT_ENABLED")
 
     @pytest.mark.parametrize("how", ["staff", "import", "review"])
     def test_so_is_what_staff_and_other_systems_record(self, north: Service, how: str) -> None:

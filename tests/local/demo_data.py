@@ -5,7 +5,10 @@ import json
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+import boto3
+
 PRACTICE_ID = "demo"
+EMAIL_SENDER = "clinic@demo.example.org"
 SCOPE = "practice/admin contact-info/write"
 
 PRACTICE = {
@@ -13,10 +16,11 @@ PRACTICE = {
     "time_zone": "America/Los_Angeles",
     "default_country": "US",
     "lines": [
-        {"id": "main", "name": "Main", "phone_number": "+15035559000"},
-        {"id": "billing", "name": "Billing", "phone_number": "+15035559001"},
+        {"id": "main", "name": "Main", "phone_number": "+15035559000", "email_sender": EMAIL_SENDER},
+        {"id": "billing", "name": "Billing", "phone_number": "+15035559001", "email_sender": EMAIL_SENDER},
     ],
     "default_line": "main",
+    "sending": True,
 }
 
 
@@ -61,6 +65,11 @@ AUTOMATIONS = {
         "messages": {"call": {"body": "Hello $first_name. This is Demo Clinic: please call us about your account."}},
     },
 }
+
+
+def verify_sender() -> None:
+    """Let SES send in the practice's name, as its domain's owner would."""
+    boto3.client("sesv2").create_email_identity(EmailIdentity=EMAIL_SENDER)
 
 
 def load(api_url: str, token: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import boto3
 
 from patient_contact import aws as clients
+from patient_contact.events import SOURCE_RECEIPTS
 from tests.local import api, aws, demo_data, queues, sms, stream
 from tests.local.runtime import Feed, InvocationFailed, Runtime, forget_clients
 from tests.local.template import Schedule, Template
@@ -20,6 +21,8 @@ from tests.local.tokens import Tokens
 
 PARAMETERS = {"JwtIssuer": "https://issuer.local", "JwtAudience": "patient-contact"}
 IDENTIFIER = re.compile(r"[A-Za-z0-9._~:-]{1,300}")
+# Later than the sender's own answer.
+RECEIPTS_AFTER_SECONDS = 0.3
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -116,6 +119,7 @@ def start(
     try:
         _boot(stack, (port, aws_port, sms_port), retry_seconds, announce)
         if demo:
+            demo_data.verify_sender()
             demo_data.load(stack.api_url, stack.token("demo-data", [demo_data.PRACTICE_ID], demo_data.SCOPE))
     except BaseException:
         stack.stop()
@@ -149,7 +153,8 @@ def _boot(
     (stack.bus,) = service.buses.values()
     stack.functions = {function.name: function.environment for function in service.functions}
     # The service has one address more than those of AWS, which moto answers in this process.
-    stack.sms_url = during(_serving(sms.Server(sms_socket)))
+    carriers = sms.Server(sms_socket, _receipts_to_the_default_bus(), RECEIPTS_AFTER_SECONDS)
+    stack.sms_url = during(_serving(carriers))
     during(_environment(_merged(stack.functions) | {sms.ENDPOINT: stack.sms_url}))
 
     runtime = Runtime(service.functions, stack.region)
@@ -167,6 +172,18 @@ def _boot(
         during(_running(_repeat, schedule, runtime, stopping))
     stack.undo.callback(written.set)
     stack.undo.callback(stopping.set)
+
+
+def _receipts_to_the_default_bus() -> sms.OnReceipt:
+    """Give what puts receipts on the account's own bus, as AWS End User Messaging does."""
+    events = boto3.client("events")
+
+    def put(detail_type: str, detail: dict[str, Any]) -> None:
+        events.put_events(
+            Entries=[{"Source": SOURCE_RECEIPTS, "DetailType": detail_type, "Detail": json.dumps(detail)}]
+        )
+
+    return put
 
 
 def _repeat(schedule: Schedule, runtime: Runtime, stopping: threading.Event) -> None:

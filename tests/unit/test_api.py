@@ -20,6 +20,15 @@ PRACTICE = {
     "lines": [LINE],
     "default_line": "main",
 }
+# How a line sends, where that is not by its own number alone.
+HOW_TO_SEND = {
+    "origination_identity": "arn:aws:sms-voice:us-east-1:123456789012:phone-number/phone-0123456789abcdef",
+    "configuration_set": "patients",
+    "opt_out_list": "north_main",
+    "email_sender": "clinic@example.org",
+    "self_managed_opt_outs": True,
+}
+SENDS_BY = [name for name in HOW_TO_SEND if name != "self_managed_opt_outs"]
 # The keywords that a line may leave to staff: never STOP, nor any other word that is all about texts.
 REVIEW_WORDS = ["CANCEL", "END", "QUIT", "REMOVE", "YES"]
 MESSAGES = {
@@ -52,6 +61,10 @@ def _without(body: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in names}
 
 
+def _of_line(field: str, kind: str = "string_pattern_mismatch") -> tuple[tuple[str | int, ...], str]:
+    return ("lines", 0, field), kind
+
+
 def _errors(model: type[BaseModel], body: object) -> list[tuple[tuple[str | int, ...], str]]:
     """Give place and type of each error, having seen that no message repeats a value."""
     with pytest.raises(ValidationError) as refused:
@@ -67,6 +80,13 @@ def _errors(model: type[BaseModel], body: object) -> list[tuple[tuple[str | int,
         (api.PracticeBody, PRACTICE),
         (api.PracticeBody, PRACTICE | {"lines": [LINE, BILLING], "policy": {"text_other_number": True}}),
         (api.PracticeBody, PRACTICE | {"sending": False, "name": "N" * 200}),
+        (api.PracticeBody, PRACTICE | {"sending": True}),
+        (api.PracticeBody, PRACTICE | {"lines": [LINE | HOW_TO_SEND]}),
+        (api.PracticeBody, PRACTICE | {"lines": [LINE | dict.fromkeys(SENDS_BY)]}),
+        (api.PracticeBody, PRACTICE | {"lines": [LINE | {"origination_identity": "+15035559000"}]}),
+        (api.PracticeBody, PRACTICE | {"lines": [LINE | {"origination_identity": "CLINIC"}]}),
+        (api.PracticeBody, PRACTICE | {"lines": [LINE | dict.fromkeys(SENDS_BY[:3], "n" * 256)]}),
+        (api.PracticeBody, PRACTICE | {"lines": [LINE | {"self_managed_opt_outs": False}]}),
         (api.PracticeBody, PRACTICE | {"lines": [LINE | {"review_words": []}]}),
         (api.PracticeBody, PRACTICE | {"lines": [LINE | {"review_words": REVIEW_WORDS}, BILLING]}),
         (api.AutomationBody, AUTOMATION),
@@ -84,11 +104,17 @@ def _errors(model: type[BaseModel], body: object) -> list[tuple[tuple[str | int,
         (api.SmsConsentBody, CONSENT | {"status": "opted_in", "evidence": "signed_form"}),
         (api.SmsConsentBody, CONSENT | {"status": "opted_in", "evidence": "recorded_call", "note": "on tape"}),
         (api.SmsConsentBody, CONSENT | {"evidence": "portal"}),
+        (api.SmsConsentBody, CONSENT | {"said_at": "2026-11-20T17:02:11Z"}),
+        (api.SmsConsentBody, CONSENT | {"said_at": "2026-11-20T17:02:11.123456-08:00"}),
+        (api.SmsConsentBody, CONSENT | {"said_at": None}),
         # Whether there must be evidence is for the service to say, in its own words.
         (api.SmsConsentBody, CONSENT | {"status": "opted_in", "evidence": None}),
         (api.NumberBody, {"phone_number": "503-555-0101"}),
         (api.ReviewBody, {"outcome": "opted_out"}),
         (api.ReviewBody, {"outcome": "not_a_request", "note": "n" * 1_000}),
+        (api.ResolveBody, {"outcome": "sent"}),
+        (api.ResolveBody, {"outcome": "not_sent", "attempt": "a" * 64, "note": "n" * 1_000}),
+        (api.ResolveBody, {"outcome": "not_sent", "attempt": None, "note": None}),
         (api.SearchBody, {"phone_number": "503-555-0101"}),
         (api.SearchBody, {"patient_id": LONGEST}),
         (api.EvaluateBody, EVALUATE),
@@ -140,7 +166,19 @@ def test_a_body_that_is_right_is_accepted(model: type[BaseModel], body: dict[str
         ({"lines": [LINE, LINE | {"id": "other"}]}, [(("lines",), "value_error")]),
         ({"lines": [LINE, BILLING | {"id": "main"}]}, [(("lines",), "value_error")]),
         ({"default_line": "billing"}, [((), "value_error")]),
-        ({"sending": True}, [(("sending",), "value_error")]),
+        ({"sending": "yes"}, [(("sending",), "bool_type")]),
+        ({"sending": None}, [(("sending",), "bool_type")]),
+        ({"lines": [LINE | {"origination_identity": ""}]}, [_of_line("origination_identity")]),
+        ({"lines": [LINE | {"origination_identity": SECRET}]}, [_of_line("origination_identity")]),
+        ({"lines": [LINE | {"configuration_set": "set 1"}]}, [_of_line("configuration_set")]),
+        ({"lines": [LINE | {"configuration_set": "+15035559000"}]}, [_of_line("configuration_set")]),
+        ({"lines": [LINE | {"opt_out_list": "n" * 257}]}, [_of_line("opt_out_list")]),
+        ({"lines": [LINE | {"email_sender": SECRET}]}, [_of_line("email_sender", "value_error")]),
+        ({"lines": [LINE | {"email_sender": "Clinic <c@example.org>"}]}, [_of_line("email_sender", "value_error")]),
+        ({"lines": [LINE | {"email_sender": ""}]}, [_of_line("email_sender", "string_too_short")]),
+        ({"lines": [LINE | {"self_managed_opt_outs": "no"}]}, [_of_line("self_managed_opt_outs", "bool_type")]),
+        ({"lines": [LINE | {"self_managed_opt_outs": None}]}, [_of_line("self_managed_opt_outs", "bool_type")]),
+        ({"lines": [LINE | {"sender": SECRET}]}, [_of_line("sender", "extra_forbidden")]),
         ({"practice_id": "south"}, [(("practice_id",), "extra_forbidden")]),
     ],
 )
@@ -256,7 +294,12 @@ def test_the_content_of_an_automation_is_that_of_its_channels() -> None:
         (api.SmsConsentBody, CONSENT | {"evidence": True}, [(("evidence",), "literal_error")]),
         (api.SmsConsentBody, CONSENT | {"note": "n" * 1_001}, [(("note",), "string_too_long")]),
         (api.SmsConsentBody, CONSENT | {"actor": "SECRET"}, [(("actor",), "extra_forbidden")]),
-        (api.SmsConsentBody, CONSENT | {"said_at": "2026-11-20"}, [(("said_at",), "extra_forbidden")]),
+        (api.SmsConsentBody, CONSENT | {"recorded_at": "SECRET"}, [(("recorded_at",), "extra_forbidden")]),
+        (api.SmsConsentBody, CONSENT | {"said_at": "SECRET"}, [(("said_at",), "value_error")]),
+        (api.SmsConsentBody, CONSENT | {"said_at": "2026-11-20"}, [(("said_at",), "value_error")]),
+        (api.SmsConsentBody, CONSENT | {"said_at": "2026-11-20T17:02:11"}, [(("said_at",), "value_error")]),
+        (api.SmsConsentBody, CONSENT | {"said_at": "9999-11-20T17:02:11Z"}, [(("said_at",), "value_error")]),
+        (api.SmsConsentBody, CONSENT | {"said_at": 1_795_453_200}, [(("said_at",), "value_error")]),
         (api.SmsConsentBody, CONSENT | {"source": "keyword"}, [(("source",), "extra_forbidden")]),
         (api.SmsConsentBody, CONSENT | {"line": "main line"}, [(("line",), "string_pattern_mismatch")]),
         (api.SmsConsentBody, _without(CONSENT, "line"), [(("line",), "missing")]),
@@ -271,6 +314,13 @@ def test_the_content_of_an_automation_is_that_of_its_channels() -> None:
         (api.ReviewBody, {"outcome": SECRET}, [(("outcome",), "literal_error")]),
         (api.ReviewBody, {"outcome": "opted_out", "note": "n" * 1_001}, [(("note",), "string_too_long")]),
         (api.ReviewBody, {"outcome": "opted_out", "closed_by": SECRET}, [(("closed_by",), "extra_forbidden")]),
+        (api.ResolveBody, {}, [(("outcome",), "missing")]),
+        (api.ResolveBody, {"outcome": "unknown"}, [(("outcome",), "literal_error")]),
+        (api.ResolveBody, {"outcome": SECRET}, [(("outcome",), "literal_error")]),
+        (api.ResolveBody, {"outcome": "sent", "attempt": SECRET * 3}, [(("attempt",), "string_too_long")]),
+        (api.ResolveBody, {"outcome": "sent", "attempt": 1}, [(("attempt",), "string_type")]),
+        (api.ResolveBody, {"outcome": "sent", "note": "n" * 1_001}, [(("note",), "string_too_long")]),
+        (api.ResolveBody, {"outcome": "sent", "by": SECRET}, [(("by",), "extra_forbidden")]),
         (api.SearchBody, {}, [((), "value_error")]),
         (api.SearchBody, {"phone_number": SECRET, "patient_id": "p"}, [((), "value_error")]),
         (api.SearchBody, {"patient_id": "p#1"}, [(("patient_id",), "string_pattern_mismatch")]),

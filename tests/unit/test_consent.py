@@ -197,7 +197,31 @@ class TestReviewed:
     def test_one_that_was_an_opt_out_counts_from_when_it_was_said(self) -> None:
         read = staff_out(1)
         assert consent(maybe_out(1)).reviewed("maybe-out-1").after(read).status == "opted_out"
-        assert consent(maybe_out(1), staff_in(2)).reviewed("maybe-out-1").after(read).status == "opted_in"
+        assert consent(maybe_out(1)).counted(read) == read
+
+    @pytest.mark.parametrize(
+        ("before", "counts_from"),
+        [
+            pytest.param([], at(1), id="nothing was said"),
+            pytest.param([staff_in(0)], at(1), id="an opt-in by staff is older"),
+            pytest.param([staff_in(1)], at(1), id="an opt-in by staff of the same moment"),
+            pytest.param([staff_in(2)], RECORDED, id="an opt-in by staff is newer"),
+            pytest.param([start(0), staff_in(2)], RECORDED, id="an opt-in by staff is newer than it and a START"),
+            pytest.param([staff_in(2), staff_out(3)], at(1), id="staff opted the number out themselves"),
+            pytest.param([staff_in(2), start(3)], at(1), id="the patient said START last"),
+            pytest.param([staff_in(2), stop(3)], at(1), id="the patient said STOP last"),
+        ],
+    )
+    def test_one_that_staff_decide_though_they_opted_the_number_in_since_counts_from_now(
+        self, before: list[Said | Unread], counts_from: str
+    ) -> None:
+        read = staff_out(1)
+        assert consent(*before).counted(read) == replace(read, said_at=counts_from)
+
+    def test_it_holds_when_the_clock_that_the_opt_in_was_recorded_by_is_ahead(self) -> None:
+        ahead = replace(staff_in(2), said_at="2026-11-25T09:00:00.000007Z")
+        before = consent(ahead)
+        assert before.after(before.counted(staff_out(1))).status == "opted_out"
 
     def test_the_last_one_that_was_no_wish_brings_back_what_was_in_force(self) -> None:
         assert consent(maybe_out(1)).reviewed("maybe-out-1") == NOTHING_SAID

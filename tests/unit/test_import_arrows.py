@@ -14,6 +14,7 @@ FUNCTIONS = Path(__file__).parents[2] / "functions"
 # Where every module belongs; the tests fail when one is not listed.
 PURE = {
     "advice",
+    "confirmations",
     "consent",
     "consent_csv",
     "contact_info",
@@ -22,6 +23,7 @@ PURE = {
     "events",
     "facesheet",
     "facts",
+    "life",
     "reasons",
     "replies",
     "routing",
@@ -42,13 +44,17 @@ IO = {
     "log",
     "lookups",
     "numbers",
+    "outgoing",
     "patients",
     "practices",
+    "providers",
     "queue",
     "reports",
     "republish",
     "reviews",
+    "sends",
     "settings",
+    "switch",
     "table",
 }
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from patient_contact import inbound
 from patient_contact.events import Refused
-from patient_contact.inbound import LookupRequest, Receipt, accept_lookup, accept_reply
+from patient_contact.inbound import LookupRequest, Receipt, Reply, accept_lookup
 
 # However slow the machine.
 unhurried = settings(deadline=None, database=None)
@@ -104,6 +104,10 @@ NOT_JSON = ["", " ", "STOP", "{", "[" * 100_000, "1" * 5_000, "\x00"]
 NO_OBJECT = ["null", "[]", "1", "true", '"STOP"', f'"{SECRET}"']
 
 
+def accept_reply(body: str) -> tuple[Reply, datetime]:
+    return inbound.accept_reply(body, NOW)
+
+
 def accept_receipt(body: str) -> Receipt | None:
     return inbound.accept_receipt(body, NOW)
 
@@ -127,6 +131,17 @@ class TestReply:
     def test_a_time_with_another_offset_is_the_same_moment(self) -> None:
         _, said_at = accept_reply(notification(Timestamp="2026-11-24T10:00:00-08:00"))
         assert said_at == datetime(2026, 11, 24, 18, tzinfo=UTC)
+
+    @pytest.mark.parametrize("at", ["2026-11-26T00:00:00.000Z", "2026-11-25T23:59:59.999Z", "1971-01-01T00:00:00Z"])
+    def test_a_time_up_to_a_day_ahead_is_taken_as_it_is(self, at: str) -> None:
+        assert accept_reply(notification(Timestamp=at))[1] == datetime.fromisoformat(at)
+
+    @pytest.mark.parametrize(
+        "at", ["2026-11-26T00:00:00.001Z", "2999-01-01T00:00:00.000Z", "9998-12-31T23:59:59.999-23:00"]
+    )
+    def test_one_further_ahead_counts_as_now_and_the_reply_is_not_lost(self, at: str) -> None:
+        reply, said_at = accept_reply(notification(Timestamp=at))
+        assert (reply.text, said_at) == ("STOP", NOW)
 
     @pytest.mark.parametrize(
         "text",
@@ -278,7 +293,12 @@ class TestReceipt:
             "provider_message_id": "567f2a6b-d94c-4a86-9ea5-2b1f0b9e0001",
             "phone_number": "+15035550101",
             "line_number": "+15035559000",
-            "context": {"practice_id": "north", "patient_id": "p-1", "message_id": "automation:reminder:visit-1"},
+            "context": {
+                "practice_id": "north",
+                "patient_id": "p-1",
+                "message_id": "automation:reminder:visit-1",
+                "attempt": "7d1c",
+            },
         }
         assert receipt.at == datetime(2025, 11, 24, 18, 0, 0, 123_000, tzinfo=UTC)
 

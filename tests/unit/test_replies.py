@@ -8,7 +8,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from patient_contact.replies import BUSINESS_DAYS, HELP, OPT_IN, OPT_OUT, Meaning, ReviewWord, due_on, meaning
+from patient_contact.replies import (
+    BUSINESS_DAYS,
+    HELP,
+    MAX_ANALYSED,
+    OPT_IN,
+    OPT_OUT,
+    Meaning,
+    ReviewWord,
+    due_on,
+    meaning,
+)
 from tests.unit.cases import read
 
 # However slow the machine.
@@ -76,11 +86,11 @@ class TestLength:
     SMALL_TALK = "See you on Monday, and thank you for the new time. "
     WISH = "please stop texting me"
 
-    @pytest.mark.parametrize("length", [160, 1_600, 20_000])
+    @pytest.mark.parametrize("length", [160, 1_600, MAX_ANALYSED])
     def test_small_talk_of_any_length_asks_for_nothing(self, length: int) -> None:
         assert meaning((self.SMALL_TALK * length)[:length]) == "other"
 
-    @pytest.mark.parametrize("length", [160, 1_600, 20_000])
+    @pytest.mark.parametrize("length", [160, 1_600, MAX_ANALYSED])
     def test_a_wish_is_found_at_either_end_of_a_text_of_any_length(self, length: int) -> None:
         talk = (self.SMALL_TALK * length)[: length - len(self.WISH) - 2]
         assert meaning(f"{talk}. {self.WISH}") == "may_opt_out"
@@ -91,6 +101,14 @@ class TestLength:
 
     def test_a_keyword_that_is_said_for_1_600_characters_is_read_by_staff(self) -> None:
         assert meaning("STOP " * 320) == "may_opt_out"
+
+    @pytest.mark.parametrize("text", [SMALL_TALK * 400, "x" * (MAX_ANALYSED + 1), " " * 20_000, "STOP" + " " * 2_000])
+    def test_one_that_is_longer_than_a_text_can_be_may_be_an_opt_out_whatever_it_says(self, text: str) -> None:
+        assert meaning(text) == meaning(text, HANDED_OVER) == "may_opt_out"
+
+    def test_marks_that_would_take_seconds_to_put_in_order_are_left_to_staff(self) -> None:
+        """Unicode sorts the marks of a letter, one by one past those that belong behind it."""
+        assert meaning("a" + "".join(mark * 4_000 for mark in "\u0345\u035d\u0301\u0323\u0327")) == "may_opt_out"
 
     @pytest.mark.parametrize("text", ["👍" * 1_600, "?" * 1_600, "\u200b" * 1_600])
     def test_signs_of_any_number_are_no_words(self, text: str) -> None:
@@ -195,6 +213,19 @@ class TestReactions:
     @pytest.mark.parametrize("verb", ["Liked", "Loved", "Questioned"])
     def test_what_follows_the_quote_is_the_patients(self, verb: str) -> None:
         assert meaning(f"{verb} “See you” stop texting me") == "may_opt_out"
+
+    @pytest.mark.parametrize("quotes", ["“”", '""', "«»"])
+    @unhurried
+    @given(quoted=some_words.filter(lambda words: "“" not in words))
+    def test_so_is_what_stands_between_two_quotes(self, quotes: str, quoted: str) -> None:
+        one, two = f"{quotes[0]}See you{quotes[1]}", f"{quotes[0]}{quoted}{quotes[1]}"
+        assert meaning(f"Liked {one} and stop texting me {two}") == "may_opt_out"
+        assert meaning(f"Liked {one} and {two}") == "other"
+
+    @pytest.mark.parametrize("outer", ["“”", '""', "«»"])
+    @pytest.mark.parametrize("inner", ["“”", '""', "«»"])
+    def test_a_quote_within_the_quote_is_ours_too(self, outer: str, inner: str) -> None:
+        assert meaning(f"Liked {outer[0]}Reply {inner[0]}STOP{inner[1]} to opt out{outer[1]}") == "other"
 
 
 class TestDueOn:

@@ -3,8 +3,10 @@
 Pure: imports the routing rules.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from patient_contact.facesheet import Practice
 from patient_contact.facts import Channel, Consent, Email, Facts, Message, Phone, Policy
 from patient_contact.routing import decide
 
@@ -47,14 +49,25 @@ def of_channels(channels: frozenset[Channel], policy: Policy) -> tuple[Advice, .
     return tuple(found)
 
 
-def of_practice(default_country: str, policy: Policy) -> tuple[Advice, ...]:
-    """Say what a practice's policy risks where it is."""
-    if default_country == "US" and not policy.opt_out_blocks_calls:
-        return (
-            Advice(
-                "OPT_OUT_BLOCKS_CALLS_OFF",
-                "opt_out_blocks_calls is off: numbers that opted out of texts are still called by automations, "
-                "broadcasts and campaigns. US rules treat STOP as revoking robocalls as well as robotexts.",
-            ),
+def of_practice(practice: Practice) -> tuple[Advice, ...]:
+    """Say what a practice's policy risks where it is, and which emails it could not send."""
+    return (*_of_policy(practice), *_of_sending(practice))
+
+
+def _of_policy(practice: Practice) -> Iterator[Advice]:
+    if practice.default_country == "US" and not practice.policy.opt_out_blocks_calls:
+        yield Advice(
+            "OPT_OUT_BLOCKS_CALLS_OFF",
+            "opt_out_blocks_calls is off: numbers that opted out of texts are still called by automations, "
+            "broadcasts and campaigns. US rules treat STOP as revoking robocalls as well as robotexts.",
         )
-    return ()
+
+
+def _of_sending(practice: Practice) -> Iterator[Advice]:
+    without = [line.id for line in practice.lines if line.email_sender is None]
+    if practice.sending and without:
+        yield Advice(
+            "NO_EMAIL_SENDER",
+            f"sending is on, and emails on {', '.join(without)} fail: set the line's email_sender to an address "
+            "that SES may send from.",
+        )

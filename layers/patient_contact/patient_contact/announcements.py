@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from patient_contact import decisions, events, settings, table
+from patient_contact import confirmations, decisions, events, settings, table
 from patient_contact.bus import Entry
 from patient_contact.consent import NOTHING_SAID, LineConsent
 from patient_contact.numbers import number_of
@@ -33,8 +33,10 @@ def of_record(record: Mapping[str, Any], now: datetime) -> list[Entry]:
         return []
     new = table.decode_item(images["NewImage"])
     sk = new["SK"]
-    if record["eventName"] == "INSERT" and sk.startswith("DECISION#"):
-        return [_decided(record["eventID"], new, now)]
+    if sk.startswith("DECISION#"):
+        return _of_decision(record["eventID"], table.decode_item(images.get("OldImage", {})), new, now)
+    if record["eventName"] == "INSERT" and sk.startswith("CONFIRMATION#"):
+        return [_to_confirm(record["eventID"], new)]
     if record["eventName"] == "INSERT" and sk.startswith("CHANGE#"):
         return [_changed(record["eventID"], new)]
     if sk == "NUMBER":
@@ -42,9 +44,38 @@ def of_record(record: Mapping[str, Any], now: datetime) -> list[Entry]:
     return []
 
 
-def _decided(event_id: str, item: Mapping[str, Any], now: datetime) -> Entry:
-    practice_id, patient_id = table.ids_of(item["PK"])
+# What a decision becomes, and the event that says so.
+_BECAME = {
+    "sent": events.MESSAGE_SENT,
+    "failed": events.MESSAGE_FAILED,
+    "withdrawn": events.MESSAGE_WITHDRAWN,
+}
+
+
+def _of_decision(event_id: str, old: Mapping[str, Any], item: Mapping[str, Any], now: datetime) -> list[Entry]:
+    """Announce a decision that was taken, or whose message has come to an end, or is to be sent again."""
+    if not old:
+        return [_decided(event_id, item, item["at"], now)]
+    if (old["state"], item["state"]) == ("unknown", "routed"):
+        return [_decided(event_id, item, item["life"][-1]["at"], now)]
+    if old["state"] == item["state"] or item["state"] not in _BECAME:
+        return []
+    last = item["life"][-1]
+    names = ("provider_message_id", "code", "reason")
     detail = {
+        **_named(event_id, item),
+        "state": item["state"],
+        "channel": item["channel"],
+        "attempt": item.get("attempt"),
+        **{name: last.get(name) for name in names},
+        "at": last["at"],
+    }
+    return [Entry(settings.event_bus_name(), events.SOURCE_ROUTING, _BECAME[item["state"]], detail)]
+
+
+def _named(event_id: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    practice_id, patient_id = table.ids_of(item["PK"])
+    return {
         "version": 1,
         "event_id": event_id,
         "practice_id": practice_id,
@@ -53,23 +84,48 @@ def _decided(event_id: str, item: Mapping[str, Any], now: datetime) -> Entry:
         "message_class": item["message"]["class"],
         "line": item["message"]["line"],
         "outcome": item["outcome"],
+    }
+
+
+def _decided(event_id: str, item: Mapping[str, Any], since: str, now: datetime) -> Entry:
+    detail = {
+        **_named(event_id, item),
         "reason": item["reason"],
         "rule": item["rule"],
         "decided_at": item["at"],
     }
     if item["outcome"] == "suppress":
         return Entry(settings.event_bus_name(), events.SOURCE_ROUTING, events.MESSAGE_SUPPRESSED, detail)
-    if datetime.fromisoformat(item["at"]) < now - timedelta(days=events.MAX_EVENT_AGE_DAYS):
-        raise Stale
     messages = decisions.content_of(item)
-    if messages is None:
-        raise ContentGone
+    # What the service sends itself is withdrawn when it comes too late, and must come for that.
+    if item["sender"] == "practice":
+        if datetime.fromisoformat(since) < now - timedelta(days=events.MAX_EVENT_AGE_DAYS):
+            raise Stale
+        if messages is None:
+            raise ContentGone
     detail |= {
         "sender": item["sender"],
         "channel": item["channel"],
         "destination": item["destination"],
-        "messages": messages,
+        "messages": messages or {},
         "send_before": item.get("send_before"),
+    }
+    return Entry(settings.event_bus_name(), events.SOURCE_ROUTING, events.MESSAGE_ROUTED, detail)
+
+
+def _to_confirm(event_id: str, item: Mapping[str, Any]) -> Entry:
+    """Announce the confirmation of a reply, which the service sends to a number, whoever has it."""
+    practice_id, number = table.ids_of(item["PK"])
+    detail = {
+        "version": 1,
+        "event_id": event_id,
+        "practice_id": practice_id,
+        "phone_number": number,
+        "message_id": confirmations.PREFIX + item["SK"].partition("#")[2],
+        "line": item["line"],
+        "sender": item["sender"],
+        "channel": item["channel"],
+        "send_before": item["send_before"],
     }
     return Entry(settings.event_bus_name(), events.SOURCE_ROUTING, events.MESSAGE_ROUTED, detail)
 

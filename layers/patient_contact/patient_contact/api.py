@@ -4,15 +4,28 @@ Shapes: imports the pure half. Messages name the field and the rule, never the v
 """
 
 import zoneinfo
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from patient_contact.consent import ConsentSource, Evidence
-from patient_contact.contact_info import e164, is_country
+from patient_contact.contact_info import e164, email_address, is_country
 from patient_contact.facts import Channel, ConsentStatus, LineType, MessageClass, Status
+from patient_contact.life import Delivery, Resolution, Sender, State
 from patient_contact.reasons import Reason
-from patient_contact.received import Body, Id, Messages, Received, Subject, limited
+from patient_contact.received import Body, Id, IsoTime, Messages, Received, Subject, limited
 from patient_contact.replies import ReviewWord
 from patient_contact.routing import Rule
 
@@ -21,6 +34,8 @@ Note = Annotated[str, StringConstraints(max_length=1_000)]
 PhoneText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 AddressText = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Time = Annotated[str, Field(description="UTC, ISO 8601")]
+# As AWS End User Messaging names its resources, or their ARNs.
+AwsName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:/-]{1,256}$")]
 
 
 # Left out of an answer when there is none.
@@ -51,13 +66,30 @@ def _is_e164(number: str) -> str:
     return number
 
 
+def _is_sender(address: str) -> str:
+    normalised = email_address(address)
+    if normalised is None:
+        raise ValueError("not an email address")
+    return normalised
+
+
 class LineBody(Received):
-    """One of the practice's own sending numbers; `review_words` are keywords of replies that it leaves to staff."""
+    """One of the practice's own sending numbers; `review_words` are keywords of replies that it leaves to staff.
+
+    The rest says how the service sends on it: from which identity of AWS End User Messaging (its number unless set),
+    with which configuration set and opt-out list, and emails from which address. With `self_managed_opt_outs` AWS
+    answers no keywords on it, and the service confirms STOP, START and HELP.
+    """
 
     id: Id
     name: Name
     phone_number: Annotated[PhoneText, AfterValidator(_is_e164)]
     review_words: Annotated[list[ReviewWord], Field(max_length=5, default_factory=list)]
+    origination_identity: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:/+-]{1,256}$")] | None = None
+    configuration_set: AwsName | None = None
+    opt_out_list: AwsName | None = None
+    email_sender: Annotated[AddressText, AfterValidator(_is_sender)] | None = None
+    self_managed_opt_outs: bool = False
 
 
 class PracticeBody(Received):
@@ -84,13 +116,6 @@ class PracticeBody(Received):
         if not is_country(code):
             raise ValueError("not a country code of ISO 3166, like US")
         return code
-
-    @field_validator("sending")
-    @classmethod
-    def _sending_is_off(cls, sending: bool) -> bool:
-        if sending:
-            raise ValueError("this version routes and records messages, and does not send them: leave it false")
-        return sending
 
     @field_validator("lines")
     @classmethod
@@ -120,6 +145,11 @@ class LineAnswer(Answered):
     name: str
     phone_number: str
     review_words: Annotated[list[ReviewWord], Field(exclude_if=lambda words: not words)]
+    origination_identity: OnlyIfGiven
+    configuration_set: OnlyIfGiven
+    opt_out_list: OnlyIfGiven
+    email_sender: OnlyIfGiven
+    self_managed_opt_outs: Annotated[bool, Field(exclude_if=lambda is_on: not is_on)]
 
 
 class PracticeAnswer(Answered):
@@ -244,14 +274,27 @@ class DoNotContactBody(Received):
     note: Note | None = None
 
 
+def _without_its_value(value: object, read: ValidatorFunctionWrapHandler) -> datetime:
+    """Read a time; what is said of one that is none would else repeat it."""
+    try:
+        time: datetime = read(value)
+    except ValidationError:
+        raise ValueError("not a time in ISO 8601 with its offset, like 2026-11-20T17:02:11Z") from None
+    return time
+
+
 class SmsConsentBody(Received):
-    """What staff record for a patient: an opt-out, or, with evidence of the patient's wish, an opt-in."""
+    """What staff record for a patient: an opt-out, or, with evidence of the patient's wish, an opt-in.
+
+    `said_at` is when the patient said so or signed: now, unless given. With it, the same again changes nothing.
+    """
 
     phone_number: PhoneText
     line: Id
     status: Literal["opted_out", "opted_in"]
     evidence: Evidence | None = None
     note: Note | None = None
+    said_at: Annotated[IsoTime, WrapValidator(_without_its_value)] | None = None
 
 
 SharedWith = Annotated[
@@ -373,9 +416,9 @@ class NumberBody(Received):
 
 
 class EvidenceAnswer(Answered):
-    """What a change rests on: a receipt's event type, a lookup's result, or that registration sent the number anew."""
+    """What a change rests on: a receipt, a lookup, a provider's refusal, or that registration sent the number anew."""
 
-    source: Literal["receipt", "lookup", "registration"]
+    source: Literal["receipt", "lookup", "refusal", "registration"]
     code: str
     at: Time
     provider_message_id: OnlyIfGiven = None
@@ -705,12 +748,71 @@ class DecisionList(Answered):
     decisions: list[DecisionAnswer]
 
 
+class LifeEntry(Answered):
+    """A state that a message was in, from when, and what brought it there; refusals of one kind are counted."""
+
+    state: State
+    at: Time
+    attempt: OnlyIfGiven = None
+    channel: Annotated[Channel | None, Field(exclude_if=lambda value: value is None)] = None
+    provider_message_id: OnlyIfGiven = None
+    code: Annotated[OnlyIfGiven, Field(description="the provider's code, or why its answer is not known")] = None
+    reason: OnlyIfGiven = None
+    times: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
+    by: OnlyIfGiven = None
+    note: OnlyIfGiven = None
+
+
+class DeliveryAnswer(Answered):
+    """How far the message has come, by the receipts of its provider."""
+
+    status: Delivery
+    code: str
+    at: Time
+
+
 class RecordedDecision(DecisionAnswer):
-    """A decision that was taken for a message, with where the message stands."""
+    """A decision that was taken for a message, with where the message stands and how it came there.
+
+    Taken again right before sending, it may have come out otherwise: `previous` is the one before. `withdrawn` says why
+    the message was not sent after all, `code` is the provider's.
+    """
 
     message_id: str
     decided_at: Time
-    state: Literal["suppressed", "handed_over"]
+    state: State
+    sender: Sender
+    send_before: OnlyIfGiven = None
+    attempt: OnlyIfGiven = None
+    withdrawn: OnlyIfGiven = None
+    provider_message_id: OnlyIfGiven = None
+    code: OnlyIfGiven = None
+    delivery: Annotated[DeliveryAnswer | None, Field(exclude_if=lambda value: value is None)] = None
+    previous: Annotated[DecisionAnswer | None, Field(exclude_if=lambda value: value is None)] = None
+    life: list[LifeEntry]
+
+
+class UnknownSend(RecordedDecision):
+    """A message whose provider did not say whether it took it: since when, and whether that is too long."""
+
+    patient_id: str
+    since: Time
+    overdue: bool
+
+
+class UnknownSendList(Answered):
+    """A page of sends whose outcome is unknown, the oldest first."""
+
+    items: list[UnknownSend]
+    next: str | None
+
+
+class ResolveBody(Received):
+    """What became of a message whose outcome is unknown: of this `attempt`, which may be left out the first time."""
+
+    outcome: Resolution
+    attempt: Annotated[str, StringConstraints(max_length=64)] | None = None
+    note: Note | None = None
 
 
 class RecordedDecisionList(Answered):

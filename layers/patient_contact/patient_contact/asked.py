@@ -74,6 +74,13 @@ def phone_on_file(phones: tuple[Phone, ...], text: str, of: Practice, loc: Loc) 
     raise http.Invalid(loc, "not_on_file", "this phone is not on the patient's file")
 
 
+def said_at(body: api.SmsConsentBody, now: datetime) -> datetime | None:
+    """Give when the patient said so; None for now."""
+    if body.said_at is not None and body.said_at > now:
+        raise http.Invalid(("body", "said_at"), "time", "lies in the future")
+    return body.said_at
+
+
 def may_opt_in(body: api.SmsConsentBody) -> Callable[[LineConsent], None]:
     """Hold an opt-in by staff against its evidence, and give what holds it against the consent in force."""
     if body.status == "opted_in" and body.evidence is None:

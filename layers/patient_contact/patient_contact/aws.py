@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_events import EventBridgeClient
     from types_boto3_pinpoint_sms_voice_v2 import PinpointSMSVoiceV2Client
+    from types_boto3_sesv2 import SESV2Client
     from types_boto3_sqs import SQSClient
 
 # At DEBUG, which a switch of the console sets for the whole function, botocore logs every request, patients included.
@@ -23,6 +24,9 @@ logging.getLogger("botocore").setLevel(logging.INFO)
 CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 # Who asks a carrier waits for no second attempt: what was not answered is asked again from a queue.
 CARRIER_CONFIG = Config(connect_timeout=2, read_timeout=2, max_pool_connections=20, retries={"total_max_attempts": 1})
+# One attempt on the wire: a provider whose answer does not come may have accepted the message, and would send it twice.
+# Connecting and reading usually take less than what must be left of an invocation; what takes longer ends with it.
+SENDER_CONFIG = Config(connect_timeout=1, read_timeout=10, max_pool_connections=20, retries={"total_max_attempts": 1})
 
 
 @cache
@@ -59,4 +63,18 @@ def events() -> "EventBridgeClient":
 def sms() -> "PinpointSMSVoiceV2Client":
     """The client of AWS End User Messaging."""
     client: PinpointSMSVoiceV2Client = _client("pinpoint-sms-voice-v2", CARRIER_CONFIG)
+    return client
+
+
+@cache
+def sms_sender() -> "PinpointSMSVoiceV2Client":
+    """The client of AWS End User Messaging by which messages are sent."""
+    client: PinpointSMSVoiceV2Client = _client("pinpoint-sms-voice-v2", SENDER_CONFIG)
+    return client
+
+
+@cache
+def email() -> "SESV2Client":
+    """The client of SES by which emails are sent."""
+    client: SESV2Client = _client("sesv2", SENDER_CONFIG)
     return client

@@ -102,6 +102,17 @@ class LineConsent:
         reviews = {id_: review for id_, review in self.reviews.items() if not _ended_by(own, review)}
         return LineConsent(newest, own, reviews)
 
+    def counted(self, out: Said) -> Said:
+        """Give an opt-out that is recorded now: from when it was said, or from now if staff have opted in since.
+
+        They did not know of it then. What the patient has said by keyword since stays newer.
+        """
+        newest = self.newest
+        if newest is None or newest.status == "opted_out" or newest.own or newest.said_at <= out.said_at:
+            return out
+        # On a tie it wins: the clock that the opt-in was recorded by may be ahead.
+        return replace(out, said_at=max(out.recorded_at, newest.said_at))
+
     def under_review(self, id_: str, review: OpenReview) -> "LineConsent":
         """Give the consent with a message to read, unless the patient has said what they want by keyword since."""
         if _ended_by(self.own, review):

@@ -6,9 +6,10 @@ I/O. What is in force follows from what was said and when (`consent`); here it i
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
-from patient_contact import clock, numbers, table
+from patient_contact import clock, log, numbers, table
 from patient_contact.consent import LineConsent, Said, Wish
 
 Edit = Callable[[LineConsent], LineConsent]
@@ -56,6 +57,19 @@ def by_staff(status: Wish, actor: str) -> Said:
     return Said(str(uuid.uuid4()), status, "staff", now, now, actor)
 
 
+def by_staff_at(of: NumberLine, status: Wish, evidence: str | None, said_at: datetime, actor: str) -> Said:
+    """Give a wish that staff record and that was said, or signed, at a time: the same again has the same id."""
+    at = clock.iso(said_at)
+    # Keyed, since it is in the index's sort key and so in a cursor.
+    id_ = log.keyed_hash(of.practice_id, "staff", of.phone_number, of.line, status, evidence or "", at, actor)
+    return Said(id_, status, "staff", at, clock.iso(clock.now()), actor)
+
+
+def is_recorded(of: NumberLine, said: Said) -> bool:
+    """Say whether a wish is in the history."""
+    return table.get((of.pk, _history_sk(of, said.said_at, said.id))) is not None
+
+
 def record(
     of: NumberLine,
     said: Said,
@@ -82,18 +96,31 @@ def record(
 class Change:
     """A change of consent by `edit`, which is pure and may run again, and what goes into the history of it.
 
-    `review` is kept of a message that the edit puts under review, `outcome` of reviews that it ends. With a time as
-    `unread_before`, the first attempt is made without reading: it holds where all that is recorded is older than that,
-    and no review is open.
+    `entry` may follow from what is in force before. `review` is kept of a message that the edit puts under review,
+    `outcome` of reviews that it ends. With a time as `unread_before`, the first attempt is made without reading: it
+    holds where all that is recorded is older than that, and no review is open.
     """
 
     of: NumberLine
     edit: Edit
-    entry: Entry
+    entry: Entry | Callable[[LineConsent], Entry]
     also: Sequence[Operation] = ()
     review: Mapping[str, object] | None = None
     outcome: Mapping[str, object] | None = None
     unread_before: str | None = None
+
+
+def note_once(operations: Sequence[Operation]) -> None:
+    """Write what changes no consent, all or nothing; raise what belongs to the operation that fails, as Repeated."""
+    for _ in table.attempts():
+        try:
+            table.transact([operation for operation, _ in operations])
+        except table.Contended:
+            continue
+        except table.ConditionFailed as failed:
+            raise operations[failed.failed[0]][1] from None
+        return
+    raise table.TableUnavailable("contended")
 
 
 def change(wanted: Change) -> LineConsent:
@@ -162,13 +189,14 @@ def _operations(
     kept = item.get(f"{numbers.CONSENT}{of.line}")
     before = numbers.consent_of(kept)
     after = wanted.edit(before)
+    entry = wanted.entry if isinstance(wanted.entry, Entry) else wanted.entry(before)
     is_known = wanted.unread_before is None
     return [
         (_consent_op(of, kept, after, wanted.unread_before), None),
-        (table.put_op(_history(wanted, before, after), "attribute_not_exists(PK)"), Repeated()),
+        (table.put_op(_history(of, entry, before, after), "attribute_not_exists(PK)"), Repeated()),
         *wanted.also,
         *((each, None) for each in _index_ops(of, before, after, is_known=is_known)),
-        *((each, None) for each in _review_ops(wanted, before, after)),
+        *((each, None) for each in _review_ops(wanted, entry, before, after)),
     ], after
 
 
@@ -186,12 +214,15 @@ def _consent_op(of: NumberLine, kept: object, after: LineConsent, unread_before:
     return table.update_op(key, "SET #consent = :after", condition, names, **values)
 
 
-def _history(wanted: Change, before: LineConsent, after: LineConsent) -> dict[str, object]:
-    of, entry = wanted.of, wanted.entry
+def _history_sk(of: NumberLine, said_at: str, id_: str) -> str:
+    return f"{numbers.CONSENT}{of.line}#{said_at}#{id_}"
+
+
+def _history(of: NumberLine, entry: Entry, before: LineConsent, after: LineConsent) -> dict[str, object]:
     ends = sorted(before.reviews.keys() - after.reviews.keys())
     return {
         "PK": of.pk,
-        "SK": f"{numbers.CONSENT}{of.line}#{entry.said_at}#{entry.id}",
+        "SK": _history_sk(of, entry.said_at, entry.id),
         "at": entry.recorded_at,
         "line": of.line,
         "said_at": entry.said_at,
@@ -229,7 +260,7 @@ def opt_outs_pk(practice_id: str, line: str) -> str:
     return f"{table.practice_pk(practice_id)}#OPTOUT#{line}"
 
 
-def _review_ops(wanted: Change, before: LineConsent, after: LineConsent) -> list[table.Item]:
+def _review_ops(wanted: Change, entry: Entry, before: LineConsent, after: LineConsent) -> list[table.Item]:
     """Keep the items of reviews that begin or end: open ones in the order in which they are due, ended ones by id."""
     pk = table.practice_pk(wanted.of.practice_id)
     where = {"PK": pk, "phone_number": wanted.of.phone_number, "line": wanted.of.line}
@@ -237,7 +268,7 @@ def _review_ops(wanted: Change, before: LineConsent, after: LineConsent) -> list
         table.put_op({**where, "SK": f"REVIEW#{id_}", **(wanted.review or {})})
         for id_ in after.reviews.keys() - before.reviews.keys()
     ]
-    outcome = wanted.outcome or {"outcome": "answered", "closed_at": wanted.entry.recorded_at}
+    outcome = wanted.outcome or {"outcome": "answered", "closed_at": entry.recorded_at}
     for id_ in before.reviews.keys() - after.reviews.keys():
         ended = {**where, "SK": f"REVIEWED#{id_}", "in_force": after.status, **outcome}
         operations += [table.delete_op((pk, f"REVIEW#{id_}")), table.put_op(ended)]

@@ -45,16 +45,23 @@ def phones_on_file(given: Iterable[tuple[str, LineType | None, Status | None]], 
     return tuple(merged.values())
 
 
-def emails_on_file(given: Iterable[tuple[str, Status | None]]) -> tuple[Email, ...]:
-    """Normalise (address, status) pairs and merge duplicates; an address that is none is kept as it came, invalid."""
+def email_address(text: str) -> str | None:
+    """Give an email address, normalised; None when it is none."""
     # Costs 20 ms to import, and only a new file needs it.
     import email_validator
 
+    try:
+        return email_validator.validate_email(text.strip(), check_deliverability=False).normalized
+    except email_validator.EmailNotValidError:
+        return None
+
+
+def emails_on_file(given: Iterable[tuple[str, Status | None]]) -> tuple[Email, ...]:
+    """Normalise (address, status) pairs and merge duplicates; an address that is none is kept as it came, invalid."""
     merged: dict[str, Email] = {}
     for raw, status in given:
-        try:
-            address = email_validator.validate_email(raw.strip(), check_deliverability=False).normalized
-        except email_validator.EmailNotValidError:
+        address = email_address(raw)
+        if address is None:
             merged.setdefault(raw, Email(raw, "invalid"))
             continue
         earlier = merged.get(address, Email(address))

@@ -10,6 +10,9 @@ SOURCE_PREFERENCES = "patient-contact.preferences"
 AUTOMATION_TRIGGERED = "AutomationTriggered"
 MESSAGE_ROUTED = "MessageRouted"
 MESSAGE_SUPPRESSED = "MessageSuppressed"
+MESSAGE_SENT = "MessageSent"
+MESSAGE_FAILED = "MessageFailed"
+MESSAGE_WITHDRAWN = "MessageWithdrawn"
 PREFERENCES_CHANGED = "PreferencesChanged"
 SMS_CONSENT_CHANGED = "SmsConsentChanged"
 NUMBER_STATUS_CHANGED = "NumberStatusChanged"
@@ -20,10 +23,13 @@ RECEIPTS = ("Text Message Delivery Status Updated", "Voice Message Delivery Stat
 
 # A message is received at most this often; on the last receive the function dead-letters it itself, with the reason.
 MAX_RECEIVES = 5
+# What is to be sent waits for its provider until it expires: a day at three minutes a time, and as much again.
+SEND_RECEIVES = 1_000
 AUTOMATION_BATCH = 100
 REPLY_BATCH = 100
 RECEIPT_BATCH = 100
 LOOKUP_BATCH = 10
+SEND_BATCH = 10
 STREAM_BATCH = 100
 
 # Claims outlive every event that may be accepted, so that no replay sends a second message.

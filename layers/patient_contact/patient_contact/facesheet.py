@@ -14,12 +14,21 @@ from patient_contact.verdict import NOTHING_KNOWN, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One of the practice's own sending numbers; `review_words` are the keywords that it leaves to staff."""
+    """One of the practice's own sending numbers; `review_words` are the keywords that it leaves to staff.
+
+    What it sends goes out from its number, or from another `origination_identity` of AWS End User Messaging. With
+    `self_managed_opt_outs`, AWS answers no keywords for it, and the service confirms them.
+    """
 
     id: str
     name: str
     phone_number: str
     review_words: tuple[str, ...] = ()
+    origination_identity: str | None = None
+    configuration_set: str | None = None
+    opt_out_list: str | None = None
+    email_sender: str | None = None
+    self_managed_opt_outs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,11 @@ class Practice:
 
     def has_line(self, line: str) -> bool:
         """Say whether `line` is one of the practice's lines."""
-        return any(own.id == line for own in self.lines)
+        return self.line(line) is not None
+
+    def line(self, line: str) -> Line | None:
+        """Give the line of this id."""
+        return next((own for own in self.lines if own.id == line), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,13 +66,14 @@ PATH_IDS = {
     "review_id": re.compile(received.REVIEW_ID_PATTERN),
 }
 
-# A place in a list: after an id or a change's version; after a time and, at that time, a decision's message id or what
-# was said on a line; on a line, after an opt-out. Never with a phone number: cursors are in URLs.
+# A place in a list: after an id or a change's version; after a time and, at that time, a decision's message id, an
+# attempt, or what was said on a line; on a line, after an opt-out. Never with a phone number: cursors are in URLs.
 AFTER_ID = re.compile(received.ID_PATTERN)
 AFTER_REVIEW = re.compile(received.REVIEW_ID_PATTERN)
 AFTER_VERSION = re.compile(r"[0-9]{10}")
 AFTER_DECISION = re.compile(r"[0-9T:.Z-]{27} [A-Za-z0-9._~:-]{1,400}")
 AFTER_SAID = re.compile(r"[0-9T:.Z-]{27} [A-Za-z0-9._~-]{1,128}#[0-9T:.Z-]{27}#[A-Za-z0-9._~-]{0,140}")
+AFTER_UNKNOWN = re.compile(r"[0-9T:.Z-]{27}#[0-9a-f-]{36}")
 AFTER_OPT_OUT = re.compile(r"[A-Za-z0-9._~-]{1,128} ([0-9T:.Z-]{27}#[A-Za-z0-9._~-]{0,140})?")
 
 Event = dict[str, Any]

@@ -10,9 +10,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from patient_contact.events import MAX_CLOCK_SKEW_DAYS, RECEIPTS, Refused
-from patient_contact.received import MESSAGE_ID_PATTERN, Id, IsoTime, fields_of
+from patient_contact.received import E164, MESSAGE_ID_PATTERN, Id, IsoTime, fields_of
 
-E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{5,14}$")]
 Model = TypeVar("Model", bound=BaseModel)
 EventType = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z_]{1,63}$")]
 
@@ -44,20 +43,26 @@ class Reply(BaseModel):
     id: Annotated[Id, Field(alias="inboundMessageId")]
 
 
-def accept_reply(body: str) -> tuple[Reply, datetime]:
-    """Read a reply and the time at which it was said."""
+def accept_reply(body: str, now: datetime) -> tuple[Reply, datetime]:
+    """Read a reply and the time at which it was said: now, if its own is further ahead than clocks differ."""
     envelope = _read(body, Notification, "notification")
-    return _read(envelope.message, Reply, "reply"), envelope.said_at
+    # To refuse it could lose a STOP; as it is, a START would stand above every STOP until then.
+    is_ahead = envelope.said_at > now + timedelta(days=MAX_CLOCK_SKEW_DAYS)
+    return _read(envelope.message, Reply, "reply"), now if is_ahead else envelope.said_at
 
 
 class Context(BaseModel):
-    """What the sender set to find the decision again; an attempt is of no use for what is known of a number."""
+    """What the sender set to find its message again: which it is, for whom, and which attempt to send it.
+
+    What confirms a reply is for no patient: its receipt names the number.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     practice_id: Id
-    patient_id: Id
+    patient_id: Id | None = None
     message_id: Annotated[str, StringConstraints(pattern=MESSAGE_ID_PATTERN)]
+    attempt: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
 def _context_of_ours(value: object) -> Context | None:

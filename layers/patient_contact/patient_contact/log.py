@@ -6,6 +6,7 @@ I/O.
 import hashlib
 import hmac
 import traceback
+from threading import Lock
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
@@ -13,6 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from patient_contact import settings
 
 NAMESPACE = "PatientContact"
+_ONE_LINE = Lock()
 
 
 def failure(logger: Logger, message: str, error: BaseException) -> None:
@@ -33,12 +35,16 @@ def keyed_hash(*ids: str) -> str:
 
 def count(metric: str, service: str, reason: str) -> None:
     """Count one message, reply, receipt or dead-lettered event by its reason or class."""
-    with single_metric(
-        name=metric,
-        unit=MetricUnit.Count,
-        value=1,
-        namespace=NAMESPACE,
-        default_dimensions={"service": service, "reason": reason},
+    # Threads would write into each other's lines.
+    with (
+        _ONE_LINE,
+        single_metric(
+            name=metric,
+            unit=MetricUnit.Count,
+            value=1,
+            namespace=NAMESPACE,
+            default_dimensions={"service": service, "reason": reason},
+        ),
     ):
         pass
 

@@ -77,21 +77,29 @@ class Gathering:
     people: Mapping[tuple[str, str], Found]
     as_of: datetime
     fresh_until: float
+    also: table.BatchRead
 
     def is_fresh(self) -> bool:
         """Say whether a decision may still be taken on this: a STOP that was recorded since is not in it."""
         return time.monotonic() < self.fresh_until
 
 
-def gather(patients: Iterable[tuple[str, str]]) -> Gathering:
-    """Read many (practice id, patient id) with their numbers, strongly consistent, in two rounds of batch reads."""
+def gather(
+    patients: Iterable[tuple[str, str]],
+    also: Iterable[table.Key] = (),
+    then: Callable[[table.BatchRead], Iterable[table.Key]] = lambda _: (),
+) -> Gathering:
+    """Read many (practice id, patient id) with their numbers, strongly consistent, in two rounds of batch reads.
+
+    What lies at the keys of `also` is read in the first round, and in the second, what `then` asks for on seeing that.
+    """
     as_of, fresh_until = clock.now(), time.monotonic() + MAX_AGE
     unavailable = table.TableUnavailable("left unread")
     wanted = {(table.patient_pk(*ids), "PATIENT"): ids for ids in patients}
-    found = table.batch_get(wanted)
-    files = {wanted[key]: _patient(item) for key, item in found.items.items()}
+    found = table.batch_get([*wanted, *also])
+    files = {ids: _patient(found.items[key]) for key, ids in wanted.items() if key in found.items}
     number_keys = {ids: _number_keys(ids[0], patient) for ids, patient in files.items()}
-    of_numbers = table.batch_get(key for keys in number_keys.values() for key in keys)
+    of_numbers = table.batch_get([*(key for keys in number_keys.values() for key in keys), *then(found)])
 
     answer: dict[tuple[str, str], Found] = {}
     for key, ids in wanted.items():
@@ -101,7 +109,8 @@ def gather(patients: Iterable[tuple[str, str]]) -> Gathering:
             answer[ids] = None
         else:
             answer[ids] = Gathered(files[ids], _known(number_keys[ids], of_numbers))
-    return Gathering(answer, as_of, fresh_until)
+    read = table.BatchRead({**found.items, **of_numbers.items}, found.unread | of_numbers.unread)
+    return Gathering(answer, as_of, fresh_until, read)
 
 
 def change(

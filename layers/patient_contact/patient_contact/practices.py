@@ -38,7 +38,10 @@ class Automation:
 
 @dataclass(frozen=True, slots=True)
 class OwnLine:
-    """What replies need to know of the line that they were written to; `time_zone` is the practice's."""
+    """What replies need to know of the line that they were written to; `time_zone` is the practice's.
+
+    `confirms` says whether the service confirms what patients say by keyword.
+    """
 
     practice_id: str
     line: str
@@ -46,6 +49,7 @@ class OwnLine:
     review_words: tuple[str, ...]
     time_zone: str
     has_consent: bool
+    confirms: bool = False
 
 
 def read_lines(phone_numbers: Iterable[str]) -> dict[str, OwnLine]:
@@ -65,13 +69,14 @@ def _own_line(phone_number: str, item: Mapping[str, Any]) -> OwnLine:
         tuple(item.get("review_words", ())),
         item.get("time_zone", "UTC"),
         item.get("has_consent", False),
+        item.get("confirms", False),
     )
 
 
 def read(practice_id: str) -> Practice | None:
     """Read a practice, strongly consistent."""
-    item = table.get((table.practice_pk(practice_id), "PRACTICE"))
-    return None if item is None else _practice(practice_id, item)
+    item = table.get(key(practice_id))
+    return None if item is None else from_item(practice_id, item)
 
 
 def put(practice: Practice) -> Practice:
@@ -102,7 +107,7 @@ def _practice_write(before: Practice | None, after: Practice) -> table.Item:
         "time_zone": after.time_zone,
         "default_country": after.default_country,
         "policy": asdict(after.policy),
-        "lines": [asdict(line) for line in after.lines],
+        "lines": [_without_defaults(line) for line in after.lines],
         "default_line": after.default_line,
         "sending": after.sending,
         "version": after.version,
@@ -110,6 +115,11 @@ def _practice_write(before: Practice | None, after: Practice) -> table.Item:
     if before is None:
         return table.put_op(item, "attribute_not_exists(PK)")
     return table.put_op(item, "version = :before", before=before.version)
+
+
+def _without_defaults(line: Line) -> dict[str, Any]:
+    """Give a line as it is kept: each message reads it."""
+    return {name: value for name, value in asdict(line).items() if value not in (None, False, ())}
 
 
 def _line_writes(before: Practice | None, after: Practice) -> list[tuple[table.Item, Exception]]:
@@ -122,9 +132,9 @@ def _line_writes(before: Practice | None, after: Practice) -> list[tuple[table.I
     ]
     for number, line in has.items():
         earlier = had.get(number)
-        told: dict[str, Any] = {"review_words": list(line.review_words), "time_zone": after.time_zone}
+        told = _told_line(after, line)
         if before is not None and earlier is not None and earlier.id == line.id:
-            if (earlier.review_words, before.time_zone) != (line.review_words, after.time_zone):
+            if _told_line(before, earlier) != told:
                 writes.append((_tell_line(number, told, after.practice_id), LineMoved()))
             continue
         pk, sk = table.line_key(number)
@@ -136,11 +146,20 @@ def _line_writes(before: Practice | None, after: Practice) -> list[tuple[table.I
     return writes
 
 
+def _told_line(practice: Practice, line: Line) -> dict[str, Any]:
+    """Give what a line's own item says of it, which is all that a reply's function reads."""
+    return {
+        "review_words": list(line.review_words),
+        "time_zone": practice.time_zone,
+        "confirms": practice.sending and line.self_managed_opt_outs,
+    }
+
+
 def _tell_line(number: str, told: Mapping[str, Any], practice_id: str) -> table.Item:
     """Change what a line's own item says; whether it has consent on record stays."""
     return table.update_op(
         table.line_key(number),
-        "SET review_words = :review_words, time_zone = :time_zone",
+        "SET review_words = :review_words, time_zone = :time_zone, confirms = :confirms",
         "practice_id = :practice_id",
         **told,
         practice_id=practice_id,
@@ -186,26 +205,34 @@ def mark_consent(own: OwnLine) -> None:
     raise table.TableUnavailable("contended")
 
 
-def _practice(practice_id: str, item: Mapping[str, Any]) -> Practice:
+def key(practice_id: str) -> table.Key:
+    """The practice's item."""
+    return table.practice_pk(practice_id), "PRACTICE"
+
+
+def from_item(practice_id: str, item: Mapping[str, Any]) -> Practice:
+    """Read a practice's item."""
     return Practice(
         practice_id,
         item["name"],
         item["time_zone"],
         item["default_country"],
         Policy(**item["policy"]),
-        tuple(
-            Line(line["id"], line["name"], line["phone_number"], tuple(line.get("review_words", ())))
-            for line in item["lines"]
-        ),
+        tuple(Line(**{**line, "review_words": tuple(line.get("review_words", ()))}) for line in item["lines"]),
         item["default_line"],
         item["sending"],
         item["version"],
     )
 
 
+def automation_key(practice_id: str, automation_id: str) -> table.Key:
+    """The automation's item."""
+    return table.practice_pk(practice_id), f"AUTOMATION#{automation_id}"
+
+
 def read_automation(practice_id: str, automation_id: str) -> Automation | None:
     """Read an automation, strongly consistent."""
-    item = table.get((table.practice_pk(practice_id), f"AUTOMATION#{automation_id}"))
+    item = table.get(automation_key(practice_id, automation_id))
     return None if item is None else _automation(item)
 
 
@@ -227,7 +254,7 @@ def put_automation(practice_id: str, automation: Automation) -> None:
         if practice is None or not practice.has_line(automation.line or practice.default_line):
             raise LineMoved
         counted = table.update_op(
-            (table.practice_pk(practice_id), "PRACTICE"),
+            key(practice_id),
             "SET version = :next",
             "version = :seen",
             next=practice.version + 1,

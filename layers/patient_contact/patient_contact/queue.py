@@ -27,8 +27,16 @@ class NotYet(Exception):
 class Batch:
     """The records of one invocation, and which of them go back to the queue."""
 
-    def __init__(self, records: Sequence[Record], dead_letter_url: str, service: str, logger: Logger) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        dead_letter_url: str,
+        service: str,
+        logger: Logger,
+        max_receives: int = MAX_RECEIVES,
+    ) -> None:
         self.records = records
+        self._max_receives = max_receives
         self._dead_letter_url = dead_letter_url
         self._service = service
         self._logger = logger
@@ -46,7 +54,7 @@ class Batch:
             if not isinstance(error, NotYet):
                 log.failure(self._logger, "record failed", error)
             for record in records:
-                if int(record["attributes"]["ApproximateReceiveCount"]) >= MAX_RECEIVES:
+                if int(record["attributes"]["ApproximateReceiveCount"]) >= self._max_receives:
                     self._dead_letter(record, f"gave up: {getattr(error, 'reason', type(error).__name__)}")
                 else:
                     self._failed.append(record["messageId"])

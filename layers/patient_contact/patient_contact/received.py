@@ -27,6 +27,7 @@ MESSAGE_ID_PATTERN = r"^[A-Za-z0-9._~:-]{1,400}$"
 REVIEW_ID_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}~[A-Za-z0-9._~-]{1,128}$"
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{5,14}$")]
 OccurrenceId = Annotated[str, StringConstraints(pattern=OCCURRENCE_PATTERN)]
 
 

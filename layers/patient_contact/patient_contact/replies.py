@@ -37,6 +37,9 @@ ReviewWord = Literal["CANCEL", "END", "QUIT", "REMOVE", "YES"]
 
 BUSINESS_DAYS = 10
 
+# A text has at most 1,600 characters. To put 20,000 marks on one letter in order takes Unicode seconds.
+MAX_ANALYSED = 2_000
+
 # Phones answer a text with a heart, and send along what it was about: our own "Reply STOP to opt out".
 _REACTION = re.compile(
     r"^(?:liked|loved|disliked|laughed at|emphasi[sz]ed|questioned"
@@ -44,6 +47,7 @@ _REACTION = re.compile(
     r"|(?:me|le) (?:gust[oó]|encant[oó])|a aim[eé]|a ador[eé]|[^\w\"“«]{1,24} (?:to|a|à))\s+[\"“«].*[\"”»]$",
     re.DOTALL | re.IGNORECASE,
 )
+_CLOSING = {"“": "”", "«": "»", '"': '"'}
 # STOP as a sign, no entry, no phones, no bell.
 _STOP_SIGN = re.compile("[\U0001f6d1\u26d4\U0001f6ab\U0001f4f5\U0001f515]")
 # "I'm not Maria": a name is known by its capital, which is gone from the words.
@@ -52,7 +56,7 @@ _SOMEBODY_ELSE = re.compile(
     r"|\b[Nn]o [A-Z][a-z]+ (?:here|at this number)\b"
 )
 
-_STOP = r"(?:st+o+p+|stpo|sotp|tsop|stahp)"
+_STOP = r"(?:(?:please|pls|plz|just)?(?:st+o+p+|stpo|sotp|tsop|stahp))"
 _TEXTS = (
     r"(?:texts?|texting|txts?|txting|messages?|messaging|msgs?|msging|sms"
     r"|reminders?|reminding|notifications?|alerts?)"
@@ -73,6 +77,8 @@ _OWN_WORDS = "|".join(
         # A keyword and politeness: "please cancel", "quit this".
         rf"^(?:{_POLITE} )*(?:unsubscribe|cancel|end|quit|revoke|optout|opt out|remove)(?: {_POLITE})*$",
         rf"^(?:{_POLITE} )*(?:cease|desist|halt|discontinue|disable|deactivate|mute|off|enough)(?: {_POLITE})*$",
+        # "Please don't"; not "please don't forget".
+        rf"^(?:{_POLITE} )*(?:please|pls|plz)?(?:do not|dont|don t)(?: do)?(?: {_POLITE})*$",
         # "Stop. Thank you"; not "stop by" and "stopped by", nor "should I stop taking my pills".
         rf"^(?:{_POLITE} )*{_STOP}(?! by\b|ped\b|ping\b|watch\b)",
         rf"(?<!\bbus )(?<!\bnext )(?<!\blast )(?<!\bpit )(?<!\brest )(?<!\bquick )(?<!\ba )(?<!\bthe )\b{_STOP}$",
@@ -135,8 +141,10 @@ def meaning(text: str, handed_over: Collection[str] = ()) -> Meaning:
     """Read a reply; `handed_over` are the keywords (in capitals) that this line leaves to staff.
 
     The whole message, without regard to case, accents, punctuation and spaces, is compared with the keywords. One that
-    asks to stop in its own words is never acted on alone: it may be an opt-out.
+    asks to stop in its own words is never acted on alone: it may be an opt-out, and so may one that is too long.
     """
+    if len(text) > MAX_ANALYSED:
+        return "may_opt_out"
     words = _words(text)
     joined = _joined(text)
     if not joined:
@@ -149,7 +157,8 @@ def meaning(text: str, handed_over: Collection[str] = ()) -> Meaning:
         if form in HELP:
             return "help"
     if _REACTION.match(text.strip()):
-        return "other"
+        text = _outside_quotes(text)
+        words, joined = _words(text), _joined(text)
     if re.search(_OWN_WORDS, words) or _STOP_SIGN.search(text) or _is_misspelt_opt_out(joined):
         return "may_opt_out"
     # "S T O P", "un subscribe"; and the name of somebody who does not have this number.
@@ -170,6 +179,21 @@ def due_on(said_on: date) -> date:
         if day.weekday() < 5 and day not in federal:
             left -= 1
     return day
+
+
+def _outside_quotes(text: str) -> str:
+    """Give what a reaction says beside what it quotes, in which there may be quotes of the same kind."""
+    outside, opening, depth = [], "", 0
+    for before, each, after in zip(f" {text}", text, f"{text[1:]} ", strict=False):
+        if depth == 0:
+            is_quote = each in _CLOSING
+            opening, depth = (each, 1) if is_quote else ("", 0)
+            outside.append(" " if is_quote else each)
+        elif each == opening and (each != '"' or (before.isspace() and not after.isspace())):
+            depth += 1
+        elif each == _CLOSING[opening]:
+            depth -= 1
+    return "".join(outside)
 
 
 def _plain(text: str) -> str:

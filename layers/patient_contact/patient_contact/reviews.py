@@ -36,7 +36,7 @@ class Closed(Exception):
         self.outcome = outcome
 
 
-class TooManyOpen(Exception):
+class _Full(Exception):
     """So many messages from this number wait to be read that no more are put on the list."""
 
 
@@ -50,8 +50,11 @@ class Message:
     time_zone: str
 
 
-def open_(of: NumberLine, message: Message, wish: Wish, also: list[Operation]) -> LineConsent:
-    """Put a message on the list, and its number and line under review if it may be an opt-out; raise TooManyOpen."""
+def open_(of: NumberLine, message: Message, wish: Wish, also: list[Operation]) -> None:
+    """Put a message on the list, and its number and line under review if it may be an opt-out; raise Repeated.
+
+    When the list is full, one that may be an opt-out is recorded as one, which staff can undo, and any other is left.
+    """
     zone = ZoneInfo(message.time_zone)
     due = due_on(message.said_at.astimezone(zone).date())
     due_at = clock.iso(datetime.combine(due, time.max, zone))
@@ -60,9 +63,10 @@ def open_(of: NumberLine, message: Message, wish: Wish, also: list[Operation]) -
     text = {"text": message.text, "wish": wish, "said_at": said_at, "recorded_at": recorded_at}
 
     def edit(before: LineConsent) -> LineConsent:
-        if len(before.reviews) >= MAX_OPEN_REVIEWS:
-            raise TooManyOpen
-        return before.under_review(review_id, OpenReview(wish, said_at, recorded_at))
+        after = before.under_review(review_id, OpenReview(wish, said_at, recorded_at))
+        if len(after.reviews) > MAX_OPEN_REVIEWS:
+            raise _Full
+        return after
 
     details = {
         "status": "under_review",
@@ -74,7 +78,26 @@ def open_(of: NumberLine, message: Message, wish: Wish, also: list[Operation]) -
     entry = Entry(message.id, said_at, recorded_at, details)
     listed = {**text, "due_on": due.isoformat(), "due_at": due_at, "message_id": message.id}
     indexed = {"GSI1PK": DUE_PK, "GSI1SK": f"{due_at}#{of.practice_id}#{review_id}"}
-    return consents.change(Change(of, edit, entry, also, review={**listed, **indexed}))
+    try:
+        consents.change(Change(of, edit, entry, also, review={**listed, **indexed}))
+    except _Full:
+        if wish == "opted_in":
+            consents.note_once(also)
+        else:
+            out = Said(message.id, "opted_out", "keyword", said_at, recorded_at)
+            _opt_out_unread(of, out, message.text, also)
+
+
+def _opt_out_unread(of: NumberLine, out: Said, text: str, also: list[Operation]) -> None:
+    """Record an opt-out that nobody has read as such: no keyword of the patient's own, so that staff can undo it."""
+
+    def edit(before: LineConsent) -> LineConsent:
+        return before.after(before.counted(out))
+
+    def entry(before: LineConsent) -> Entry:
+        return consents.entry_of(before.counted(out), text=text)
+
+    consents.change(Change(of, edit, entry, also))
 
 
 def list_open(practice_id: str, limit: int, after: str | None) -> tuple[list[dict[str, Any]], str | None]:
@@ -111,7 +134,9 @@ def _consent(known: Mapping[str, Number], item: Mapping[str, Any]) -> LineConsen
 
 
 def close(practice_id: str, review_id: str, outcome: Outcome, actor: str, note: str | None) -> dict[str, Any]:
-    """Close a review: as an opt-out, which counts from when it was said, or as none; the same again is no error.
+    """Close a review: as an opt-out, or as none; the same again is no error.
+
+    An opt-out counts from when it was said, or from now if staff have opted the number in since.
 
     Raises UnknownReview, and Closed when it was closed otherwise.
     """
@@ -121,19 +146,23 @@ def close(practice_id: str, review_id: str, outcome: Outcome, actor: str, note: 
         return _closed(pk, review_id, outcome)
     of = NumberLine(practice_id, item["phone_number"], item["line"])
     now = clock.iso(clock.now())
-    said = Said(f"{item['message_id']}~read", "opted_out", "staff", item["said_at"], now, actor)
+    out = Said(f"{item['message_id']}~read", "opted_out", "staff", item["said_at"], now, actor)
 
     def edit(before: LineConsent) -> LineConsent:
         if review_id not in before.reviews:
             raise Closed("meanwhile")
         left = before.reviewed(review_id)
-        return left.after(said) if outcome == "opted_out" else left
+        return left.after(left.counted(out)) if outcome == "opted_out" else left
+
+    def entry(before: LineConsent) -> Entry:
+        said = before.counted(out) if outcome == "opted_out" else out
+        return Entry(said.id, said.said_at, now, details)
 
     closed = {"outcome": outcome, "closed_by": actor, "closed_at": now}
     details = {"status": outcome, "source": "staff", "actor": actor, "note": note, "review_id": review_id}
     # It may just have been closed, by somebody else or by this very request.
     with suppress(Closed, consents.Repeated):
-        consents.change(Change(of, edit, Entry(said.id, said.said_at, now, details), outcome=closed))
+        consents.change(Change(of, edit, entry, outcome=closed))
     return _closed(pk, review_id, outcome)
 
 

@@ -38,6 +38,11 @@ def lookups_dlq_url() -> str:
     return os.environ["LOOKUPS_DLQ_URL"]
 
 
+def sends_dlq_url() -> str:
+    """Where messages go that can never be sent."""
+    return os.environ["SENDS_DLQ_URL"]
+
+
 def decision_retention_days() -> int:
     """How long decisions are kept."""
     return int(os.environ["DECISION_RETENTION_DAYS"])

@@ -7,7 +7,7 @@ import itertools
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +80,16 @@ def number_pk(practice_id: str, e164: str) -> str:
 def number_key(practice_id: str, e164: str) -> Key:
     """The item that says what is known of a phone number, and what its owner consents to."""
     return number_pk(practice_id, e164), "NUMBER"
+
+
+def decision_key(practice_id: str, patient_id: str, message_id: str) -> Key:
+    """The decision that was taken for a message to a patient."""
+    return patient_pk(practice_id, patient_id), f"DECISION#{message_id}"
+
+
+def confirmation_key(practice_id: str, e164: str, reply_id: str) -> Key:
+    """The confirmation of a reply from a phone number."""
+    return number_pk(practice_id, e164), f"CONFIRMATION#{reply_id}"
 
 
 def line_key(e164: str) -> Key:
@@ -193,7 +203,7 @@ def put_if_absent(item: Mapping[str, object]) -> Item | None:
                 ConditionExpression="attribute_not_exists(PK)",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
-    except _Holds as holds:
+    except Holds as holds:
         return holds.item
     return None
 
@@ -202,6 +212,44 @@ def put(item: Mapping[str, object]) -> None:
     """Put an item, whatever was there."""
     with _errors():
         aws.dynamodb().put_item(TableName=settings.table_name(), Item=encode_item(item))
+
+
+def update(
+    key: Key,
+    changed: Mapping[str, object],
+    expected: Mapping[str, object],
+    *,
+    append: Mapping[str, list[Item]] | None = None,
+    remove: Sequence[str] = (),
+) -> Item:
+    """Set attributes of an item, append to its lists, remove others, where it is as expected; give it as it then is.
+
+    An attribute that is expected to be None is expected not to be there. Raises Holds with the item that is there.
+    """
+    names = {f"#{name}": name for name in (*changed, *expected, *(append or {}), *remove)}
+    values = {f":{name}": value for name, value in changed.items()}
+    sets = [f"#{name} = :{name}" for name in changed]
+    for name, entries in (append or {}).items():
+        sets.append(f"#{name} = list_append(if_not_exists(#{name}, :none), :more_{name})")
+        values |= {":none": [], f":more_{name}": entries}
+    holds = [
+        f"attribute_not_exists(#{name})" if value is None else f"#{name} = :was_{name}"
+        for name, value in expected.items()
+    ]
+    values |= {f":was_{name}": value for name, value in expected.items() if value is not None}
+    removes = " REMOVE " + ", ".join(f"#{name}" for name in remove) if remove else ""
+    with _errors():
+        answer = aws.dynamodb().update_item(
+            TableName=settings.table_name(),
+            Key=_key(key),
+            UpdateExpression=f"SET {', '.join(sets)}{removes}",
+            ConditionExpression=" AND ".join(holds),
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=encode_item(values),
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+    return decode_item(answer["Attributes"])
 
 
 def delete(key: Key) -> bool:
@@ -354,8 +402,8 @@ def count_index(pk: str, before: str) -> int:
             return counted
 
 
-class _Holds(Exception):
-    """A single write's condition failed; `item` is what holds the key."""
+class Holds(Exception):
+    """A single write's condition failed; `item` is what is there instead, empty when nothing is."""
 
     def __init__(self, item: Item) -> None:
         super().__init__("the key is taken")
@@ -375,7 +423,7 @@ def _errors() -> Iterator[None]:
             raise TableUnavailable(code) from error
         if code == "ConditionalCheckFailedException":
             holder: Item = dict(error.response).get("Item", {})  # type: ignore[assignment]  # not in botocore's types
-            raise _Holds(decode_item(holder)) from error
+            raise Holds(decode_item(holder)) from error
         if code == "TransactionConflictException":
             raise Contended from error
         if code == "TransactionCanceledException":

@@ -1,18 +1,25 @@
-"""The events that come in: triggered automations, read to the letter.
+"""The events that come in: triggered automations, read to the letter, and messages that are to be sent.
 
 Shapes: imports the pure half and what HTTP and events receive alike.
 """
 
 import json
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from patient_contact.content import MAX_CALL
-from patient_contact.events import AUTOMATION_TRIGGERED, MAX_CLOCK_SKEW_DAYS, MAX_EVENT_AGE_DAYS, Refused
-from patient_contact.received import Id, IsoTime, Messages, OccurrenceId, fields_of
+from patient_contact.events import (
+    AUTOMATION_TRIGGERED,
+    MAX_CLOCK_SKEW_DAYS,
+    MAX_EVENT_AGE_DAYS,
+    MESSAGE_ROUTED,
+    Refused,
+)
+from patient_contact.received import E164, MESSAGE_ID_PATTERN, Id, IsoTime, Messages, OccurrenceId, fields_of
 
+Model = TypeVar("Model", bound=BaseModel)
 # A limit makes pydantic look at every character: a lone surrogate could never be stored.
 ContextText = Annotated[str, StringConstraints(max_length=MAX_CALL)]
 
@@ -55,19 +62,53 @@ class BusEvent(BaseModel):
 
 def accept_trigger(body: str, now: datetime) -> AutomationTriggered:
     """Read an SQS record's body as an `AutomationTriggered` event; raise Refused for what is none."""
+    event = _event(body, AUTOMATION_TRIGGERED)
+    if event.time < now - timedelta(days=MAX_EVENT_AGE_DAYS):
+        raise Refused(f"older than {MAX_EVENT_AGE_DAYS} days")
+    if event.time > now + timedelta(days=MAX_CLOCK_SKEW_DAYS):
+        raise Refused("from the future")
+    return _detail(event, AutomationTriggered)
+
+
+class ToSend(BaseModel):
+    """The detail of `MessageRouted`, as far as it says which message that is; all else is read from the table.
+
+    A message is for a patient, or confirms a reply to a phone number.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    practice_id: Id
+    message_id: Annotated[str, StringConstraints(pattern=MESSAGE_ID_PATTERN)]
+    patient_id: Id | None = None
+    phone_number: E164 | None = None
+
+    @model_validator(mode="after")
+    def _is_for_somebody(self) -> Self:
+        if (self.patient_id is None) == (self.phone_number is None):
+            raise ValueError("a message is for a patient, or confirms a reply to a phone number")
+        return self
+
+
+def accept_to_send(body: str) -> ToSend:
+    """Read an SQS record's body as a `MessageRouted` event; raise Refused for what is none."""
+    return _detail(_event(body, MESSAGE_ROUTED), ToSend)
+
+
+def _event(body: str, detail_type: str) -> BusEvent:
     try:
         event = BusEvent.model_validate(json.loads(body))
     except ValidationError as error:
         raise Refused(f"invalid event: {fields_of(error, BusEvent)}") from None
     except (ValueError, RecursionError):
         raise Refused("invalid event: not JSON") from None
-    if event.detail_type != AUTOMATION_TRIGGERED:
+    if event.detail_type != detail_type:
         raise Refused("unknown detail-type")
-    if event.time < now - timedelta(days=MAX_EVENT_AGE_DAYS):
-        raise Refused(f"older than {MAX_EVENT_AGE_DAYS} days")
-    if event.time > now + timedelta(days=MAX_CLOCK_SKEW_DAYS):
-        raise Refused("from the future")
+    return event
+
+
+def _detail(event: BusEvent, model: type[Model]) -> Model:
     try:
-        return AutomationTriggered.model_validate(event.detail)
+        return model.model_validate(event.detail)
     except ValidationError as error:
-        raise Refused(f"invalid detail: {fields_of(error, AutomationTriggered)}") from None
+        raise Refused(f"invalid detail: {fields_of(error, model)}") from None

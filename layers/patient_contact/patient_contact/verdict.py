@@ -32,9 +32,12 @@ UNREACHABLE_TIMES = 3
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a change rests on: a receipt's event type, a lookup's result, or that registration sent the number anew."""
+    """What a change rests on: a receipt's event type, a lookup's result, a provider's refusal to send to the number.
 
-    source: Literal["receipt", "lookup", "registration"]
+    Or that registration sent it anew.
+    """
+
+    source: Literal["receipt", "lookup", "refusal", "registration"]
     code: str
     at: str
     provider_message_id: str | None = None
@@ -95,6 +98,10 @@ class Verdict:
             return self
         gave_up = len(recent) >= UNREACHABLE_TIMES
         return replace(self, status="invalid" if gave_up else "valid", unreachable=recent, evidence=failure)
+
+    def after_refusal(self, refusal: Evidence) -> "Verdict":
+        """Give the verdict after a provider refused to send to the number since it is none."""
+        return self if self.status == "invalid" else replace(self, status="invalid", evidence=refusal)
 
     def after_lookup(self, number_type: str, at: str) -> "Verdict":
         """Give the verdict after a lookup answered at `at`."""
