@@ -98,7 +98,7 @@ def call(message: Outgoing, claimed: dict[str, Any], gathering: Gathering, conte
     key = message.key
     envelope = message.envelope(claimed)
     # The claim may have taken its time.
-    if not may_call(gathering, context) or envelope.seconds_left < 0:
+    if not may_call(gathering, context) or envelope.seconds_left <= 0:
         sends.settle(key, life.released(claimed, now(), None))
         raise NotYet("out of time")
     match providers.send(envelope):

@@ -875,6 +875,20 @@ class TestRefused:
         assert send(clinic, *bodies) == []
         assert (decision(clinic)["state"], decision(clinic)["channel"]) == ("sent", "call")
 
+    def test_what_expires_while_it_is_claimed_is_not_sent(self, clinic: Service) -> None:
+        with time_machine.travel(NOON, tick=False) as clock:
+            bodies = routed(clinic)
+            clock.shift(timedelta(hours=24) - timedelta(milliseconds=200))
+
+            def half_a_second_later(_: object) -> None:
+                clock.shift(timedelta(milliseconds=500))
+
+            with fault(aws.dynamodb(), "UpdateItem", half_a_second_later):
+                assert send(clinic, *bodies) == [0]
+            assert (decision(clinic)["state"], accepted(clinic)) == ("routed", [])
+            assert send(clinic, *bodies) == []
+        assert (decision(clinic)["state"], decision(clinic)["withdrawn"]) == ("withdrawn", "EXPIRED")
+
     def test_a_claim_on_facts_from_before_another_attempt_is_refused(self, clinic: Service) -> None:
         """Else what the other attempt had decided, on older facts, would be sent: a text after STOP."""
         put_patient(clinic, sms.SEND_THROTTLES_TWICE)

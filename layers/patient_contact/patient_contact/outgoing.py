@@ -67,7 +67,7 @@ class Outgoing:
             content.get("subject"),
             self.line,
             {**_names(self.key), "attempt": claimed["attempt"]},
-            int(left.total_seconds()),
+            left.total_seconds(),
         )
 
     def learn(self, refusal: providers.Refused, claimed: Item) -> bool:

@@ -53,7 +53,7 @@ class Envelope:
     subject: str | None
     line: Line
     context: Mapping[str, str]
-    seconds_left: int
+    seconds_left: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _to_a_phone(envelope: Envelope) -> dict[str, Any]:
         "DestinationPhoneNumber": envelope.destination,
         "OriginationIdentity": line.origination_identity or line.phone_number,
         "MessageBody": envelope.body,
-        "TimeToLive": min(max(envelope.seconds_left, SHORTEST), LONGEST),
+        "TimeToLive": int(min(max(envelope.seconds_left, SHORTEST), LONGEST)),
         "Context": dict(envelope.context),
         **({"ConfigurationSetName": line.configuration_set} if line.configuration_set else {}),
     }
