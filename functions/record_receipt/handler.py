@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import aws, clock, confirmations, life, log, numbers, practices, sends, settings, table
+from patient_contact import aws, clock, life, log, numbers, practices, sends, settings
 from patient_contact.facts import is_number
 from patient_contact.inbound import Receipt, accept_receipt
 from patient_contact.life import Item
@@ -61,15 +61,10 @@ def note(receipt: Receipt) -> str:
 def _message_of(receipt: Receipt) -> Item | None:
     """Find the message by the context that its sender set, and note how far it has come."""
     about = receipt.context
-    if about is None:
+    # What confirms a reply lies with its number, which not every receipt names.
+    if about is None or (about.patient_id is None and receipt.phone_number is None):
         return None
-    if about.patient_id is not None:
-        key = table.decision_key(about.practice_id, about.patient_id, about.message_id)
-    elif receipt.phone_number is not None:
-        reply_id = about.message_id.removeprefix(confirmations.PREFIX)
-        key = table.confirmation_key(about.practice_id, receipt.phone_number, reply_id)
-    else:
-        return None
+    key = sends.key_of(about.practice_id, about.message_id, about.patient_id, str(receipt.phone_number))
     return sends.hear(key, about.attempt, receipt.event_type, receipt.at, receipt.provider_message_id)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import aws, clock, consents, log, numbers, practices, reviews, sends, settings
+from patient_contact import aws, clock, consents, log, numbers, practices, reviews, sends, settings, table
 from patient_contact.confirmations import WITHIN_MINUTES, Kind
 from patient_contact.consent import NOTHING_SAID, Said, Wish
-from patient_contact.consents import NumberLine, Operation
+from patient_contact.consents import NumberLine
 from patient_contact.events import Refused
 from patient_contact.inbound import Reply, accept_reply
 from patient_contact.practices import OwnLine
@@ -70,7 +70,7 @@ def take(reply: Reply, said_at: datetime, own: OwnLine, what: Meaning) -> None:
             now = clock.iso(clock.now())
             consents.record(of, Said(reply.id, WISHES[what], "keyword", clock.iso(said_at), now, own=True), once)
         elif what == "help" and len(once) > 1:
-            consents.note_once(once)
+            table.transact_meaning(once)
         elif what == "may_opt_out" or (what == "may_opt_in" and _is_opted_out(of)):
             message = reviews.Message(reply.id, reply.text, said_at, own.time_zone)
             reviews.open_(of, message, MAYBE[what], [marker])
@@ -79,7 +79,7 @@ def take(reply: Reply, said_at: datetime, own: OwnLine, what: Meaning) -> None:
     log.count("Replies", SERVICE, what)
 
 
-def confirmation(reply: Reply, said_at: datetime, own: OwnLine, what: Meaning) -> list[Operation]:
+def confirmation(reply: Reply, said_at: datetime, own: OwnLine, what: Meaning) -> list[table.Meant]:
     """Give the operation by which a keyword is confirmed: on a line for which AWS does not, and soon or not at all."""
     if not own.confirms or what not in CONFIRMED:
         return []

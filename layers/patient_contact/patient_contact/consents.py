@@ -13,8 +13,6 @@ from patient_contact import clock, log, numbers, table
 from patient_contact.consent import LineConsent, Said, Wish
 
 Edit = Callable[[LineConsent], LineConsent]
-# An operation of a transaction, and what it means when its condition fails.
-Operation = tuple[table.Item, Exception]
 
 
 class Repeated(Exception):
@@ -73,7 +71,7 @@ def is_recorded(of: NumberLine, said: Said) -> bool:
 def record(
     of: NumberLine,
     said: Said,
-    also: Sequence[Operation] = (),
+    also: Sequence[table.Meant] = (),
     check: Callable[[LineConsent], None] | None = None,
     **details: object,
 ) -> LineConsent:
@@ -104,23 +102,10 @@ class Change:
     of: NumberLine
     edit: Edit
     entry: Entry | Callable[[LineConsent], Entry]
-    also: Sequence[Operation] = ()
+    also: Sequence[table.Meant] = ()
     review: Mapping[str, object] | None = None
     outcome: Mapping[str, object] | None = None
     unread_before: str | None = None
-
-
-def note_once(operations: Sequence[Operation]) -> None:
-    """Write what changes no consent, all or nothing; raise what belongs to the operation that fails, as Repeated."""
-    for _ in table.attempts():
-        try:
-            table.transact([operation for operation, _ in operations])
-        except table.Contended:
-            continue
-        except table.ConditionFailed as failed:
-            raise operations[failed.failed[0]][1] from None
-        return
-    raise table.TableUnavailable("contended")
 
 
 def change(wanted: Change) -> LineConsent:

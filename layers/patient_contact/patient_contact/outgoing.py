@@ -106,7 +106,7 @@ def gather(wanted: Iterable[ToSend]) -> Gathering:
     every = list(wanted)
     also: list[table.Key] = [sends.SWITCH]
     for each in every:
-        also += [key_of(each), practices.key(each.practice_id), *_automation_of(each)]
+        also += [_key_of(each), practices.key(each.practice_id), *_automation_of(each)]
         if each.phone_number is not None:
             also.append(table.number_key(each.practice_id, each.phone_number))
 
@@ -119,12 +119,8 @@ def gather(wanted: Iterable[ToSend]) -> Gathering:
     return patients.gather(people, also, contents)
 
 
-def key_of(wanted: ToSend) -> table.Key:
-    """Say where a message lies."""
-    if wanted.patient_id is not None:
-        return table.decision_key(wanted.practice_id, wanted.patient_id, wanted.message_id)
-    reply_id = wanted.message_id.removeprefix(confirmations.PREFIX)
-    return table.confirmation_key(wanted.practice_id, str(wanted.phone_number), reply_id)
+def _key_of(wanted: ToSend) -> table.Key:
+    return sends.key_of(wanted.practice_id, wanted.message_id, wanted.patient_id, str(wanted.phone_number))
 
 
 def _automation_of(wanted: ToSend) -> list[table.Key]:
@@ -136,7 +132,7 @@ def _automation_of(wanted: ToSend) -> list[table.Key]:
 def find(wanted: ToSend, gathering: Gathering) -> Outgoing:
     """Give a message out of what was gathered, decided again; raise Refused, and TableUnavailable when left unread."""
     items, unread = gathering.also.items, gathering.also.unread
-    key, practice_key = key_of(wanted), practices.key(wanted.practice_id)
+    key, practice_key = _key_of(wanted), practices.key(wanted.practice_id)
     if unread:
         raise table.TableUnavailable("left unread")
     if practice_key not in items:

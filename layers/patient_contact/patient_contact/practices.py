@@ -194,15 +194,7 @@ def mark_consent(own: OwnLine) -> None:
         practice=own.practice_id,
         line=own.line,
     )
-    for _ in table.attempts():
-        try:
-            table.transact([mark])
-        except table.Contended:
-            continue
-        except table.ConditionFailed:
-            raise LineMoved from None
-        return
-    raise table.TableUnavailable("contended")
+    table.transact_meaning([(mark, LineMoved())])
 
 
 def key(practice_id: str) -> table.Key:

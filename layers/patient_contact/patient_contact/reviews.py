@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from patient_contact import clock, consents, numbers, table
 from patient_contact.consent import MAX_OPEN_REVIEWS, NOTHING_SAID, LineConsent, OpenReview, Said, Wish
-from patient_contact.consents import Change, Entry, NumberLine, Operation
+from patient_contact.consents import Change, Entry, NumberLine
 from patient_contact.facesheet import UNKNOWN_NUMBER, Number
 from patient_contact.replies import due_on
 
@@ -50,7 +50,7 @@ class Message:
     time_zone: str
 
 
-def open_(of: NumberLine, message: Message, wish: Wish, also: list[Operation]) -> None:
+def open_(of: NumberLine, message: Message, wish: Wish, also: list[table.Meant]) -> None:
     """Put a message on the list, and its number and line under review if it may be an opt-out; raise Repeated.
 
     When the list is full, one that may be an opt-out is recorded as one, which staff can undo, and any other is left.
@@ -82,13 +82,13 @@ def open_(of: NumberLine, message: Message, wish: Wish, also: list[Operation]) -
         consents.change(Change(of, edit, entry, also, review={**listed, **indexed}))
     except _Full:
         if wish == "opted_in":
-            consents.note_once(also)
+            table.transact_meaning(also)
         else:
             out = Said(message.id, "opted_out", "keyword", said_at, recorded_at)
             _opt_out_unread(of, out, message.text, also)
 
 
-def _opt_out_unread(of: NumberLine, out: Said, text: str, also: list[Operation]) -> None:
+def _opt_out_unread(of: NumberLine, out: Said, text: str, also: list[table.Meant]) -> None:
     """Record an opt-out that nobody has read as such: no keyword of the patient's own, so that staff can undo it."""
 
     def edit(before: LineConsent) -> LineConsent:
@@ -181,7 +181,7 @@ def count_overdue() -> int:
     return table.count_index(DUE_PK, before=clock.iso(clock.now()))
 
 
-def marked(of: NumberLine, message_id: str) -> Operation:
+def marked(of: NumberLine, message_id: str) -> table.Meant:
     """Give the operation that makes a reply count once, at whatever time it comes again, and what its failure means."""
     item: Mapping[str, object] = {"PK": of.pk, "SK": f"REPLY#{message_id}"}
     return table.put_op(item, "attribute_not_exists(PK)"), consents.Repeated()

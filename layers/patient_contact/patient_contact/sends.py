@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from patient_contact import clock, decisions, life, table
-from patient_contact.confirmations import WITHIN_MINUTES, Kind
+from patient_contact.confirmations import PREFIX, WITHIN_MINUTES, Kind
 from patient_contact.decisions import Recorded
 from patient_contact.life import Item, Resolution, Step
 
@@ -57,6 +57,13 @@ def confirm_op(practice_id: str, number: str, line: str, kind: Kind, reply_id: s
         "expires_at": int((now + timedelta(days=CONFIRMATION_DAYS)).timestamp()),
     }
     return table.put_op(item, "attribute_not_exists(PK)")
+
+
+def key_of(practice_id: str, message_id: str, patient_id: str | None, phone_number: str) -> table.Key:
+    """Say where a message lies: with its patient, or what confirms a reply, with the number that it came from."""
+    if patient_id is not None:
+        return table.decision_key(practice_id, patient_id, message_id)
+    return table.confirmation_key(practice_id, phone_number, message_id.removeprefix(PREFIX))
 
 
 def take(key: table.Key, step: Step, **also: object) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from patient_contact import aws, settings
 
 Key = tuple[str, str]
 Item = dict[str, Any]
+# An operation of a transaction, and what it means when its condition fails.
+Meant = tuple[Item, Exception]
 
 # BatchGetItem takes at most so many keys.
 BATCH_KEYS = 100
@@ -298,6 +300,19 @@ def transact(operations: list[Item]) -> None:
     """Write all or nothing; raise ConditionFailed or Contended. An SDK's resend is recognised by its token."""
     with _errors():
         aws.dynamodb().transact_write_items(TransactItems=operations)  # type: ignore[arg-type]  # plain dicts
+
+
+def transact_meaning(operations: Sequence[Meant]) -> None:
+    """Write all or nothing, again where others are writing; raise what the first that fails is said to mean."""
+    for _ in attempts():
+        try:
+            transact([operation for operation, _ in operations])
+        except Contended:
+            continue
+        except ConditionFailed as failed:
+            raise operations[failed.failed[0]][1] from None
+        return
+    raise TableUnavailable("contended")
 
 
 @dataclass(frozen=True, slots=True)
