@@ -6,6 +6,10 @@ PYTHON ?= $(shell for python in python3.13 $$(pyenv root 2>/dev/null)/versions/3
 BIN := .venv/bin
 TOOLS := .venv-tools/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Their parts are spread over all processes; other files stay whole, since each deploys what it tests.
+PROTOCOLS := tests/integration/test_consent_protocol.py tests/integration/test_sending_protocol.py
+# Broken guards take a copy and up to a minute each until a schedule notices them.
+LONG := $(PROTOCOLS) tests/integration/test_sending_protocol_has_teeth.py
 CODE := layers/patient_contact/patient_contact functions tests
 
 export SAM_CLI_TELEMETRY := 0
@@ -23,14 +27,13 @@ run: .venv/local ## Run everything on this machine: PORT (3000), AWS_PORT (4566)
 test: .venv/dev .venv-tools/all ## Check and test everything
 	@$(MAKE) --no-print-directory check
 	@echo "testing: rules, HTTP, events, template, the walk-through, and what is built (about eight minutes)"
-	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
-		--ignore tests/integration/test_sending_protocol_has_teeth.py
+	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(LONG:%=--ignore %)
+	@echo "testing: schedules of consent and of sending, with faults (make soak tries thousands)"
+	@$(BIN)/python -m pytest --numprocesses auto $(PROTOCOLS)
 
 soak: .venv/dev ## The long schedules: thousands of sequences of consent, of sends with faults, and of broken guards that they notice
 	@echo "soaking: 2,000 sequences and 2,000 schedules (twenty minutes or more); SEED=… makes those of a run again"
-	SEQUENCES=2000 SCHEDULES=2000 SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest --numprocesses auto \
-		tests/integration/test_consent_protocol.py tests/integration/test_sending_protocol.py \
-		tests/integration/test_sending_protocol_has_teeth.py
+	SEQUENCES=2000 SCHEDULES=2000 SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest --numprocesses auto $(LONG)
 
 check: .venv/dev .venv-tools/all ## Lint, format, types, template
 	@echo "checking: lint, format, types, template"
