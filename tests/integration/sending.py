@@ -13,7 +13,7 @@ from patient_contact import aws as clients
 from tests.integration.service import (
     CELL,
     EMAIL_SENDER,
-    LANDLINE,
+    FACTS,
     POLICY_OFF,
     PRACTICE,
     TIME,
@@ -37,16 +37,6 @@ CLINIC: dict[str, Any] = {
 PATIENT = "north/patients/p-1"
 VISIT = "automation:reminder:visit-1"
 UUID = Matching(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-FACTS: dict[str, Any] = {
-    "phones": [
-        {"number": CELL, "line_type": "text_enabled", "status": "valid"},
-        {"number": LANDLINE, "line_type": "landline", "status": "valid"},
-    ],
-    "emails": [{"address": "pat@example.org", "status": "valid"}],
-    "preferred_contact": None,
-    "do_not_contact": False,
-    "sms_consent": [],
-}
 # What is answered of the reminder of a visit, in part: that it is to be texted.
 TEXTED: dict[str, Any] = {
     "outcome": "deliver",

@@ -63,6 +63,17 @@ CONTACT_INFO = {
     "phones": [{"number": CELL, "line_type": "text_enabled"}, {"number": LANDLINE, "line_type": "landline"}],
     "emails": [{"address": "pat@example.org"}],
 }
+# What routing reads of a patient with that contact info.
+FACTS: dict[str, Any] = {
+    "phones": [
+        {"number": CELL, "line_type": "text_enabled", "status": "valid"},
+        {"number": LANDLINE, "line_type": "landline", "status": "valid"},
+    ],
+    "emails": [{"address": "pat@example.org", "status": "valid"}],
+    "preferred_contact": None,
+    "do_not_contact": False,
+    "sms_consent": [],
+}
 MESSAGES = {
     "text": {"body": "Hi $first_name, see you on $when."},
     "call": {"body": "Hello $first_name, your appointment is on $when."},
@@ -508,6 +519,7 @@ def recorded(
 
 
 UNKNOWN_PATIENT = problem(404, "unknown-patient", "Not Found", "There is no such patient.")
+UNKNOWN_DECISION = problem(404, "unknown-decision", "Not Found", "There is no such decision.")
 UNKNOWN_PRACTICE = problem(404, "unknown-practice", "Not Found", "There is no such practice.")
 OTHER_PRACTICE = problem(403, "other-practice", "Forbidden", "The token is not for this practice.")
 STALE = problem(412, "stale-version", "Precondition Failed", "The patient has changed since: read the facesheet again.")

@@ -6,6 +6,7 @@ import pytest
 
 from tests.integration.service import (
     CELL,
+    FACTS,
     LANDLINE,
     POLICY_OFF,
     PRACTICE,
@@ -24,16 +25,6 @@ BESIDE = recorded("suppressed").keys()
 PATIENT = "north/patients/p-1"
 AUTOMATION = {"class": "automation", "channels": ["text", "call", "email"]}
 EMAIL_ONLY = {"class": "automation", "channels": ["email"]}
-FACTS: dict[str, Any] = {
-    "phones": [
-        {"number": CELL, "line_type": "text_enabled", "status": "valid"},
-        {"number": LANDLINE, "line_type": "landline", "status": "valid"},
-    ],
-    "emails": [{"address": "pat@example.org", "status": "valid"}],
-    "preferred_contact": None,
-    "do_not_contact": False,
-    "sms_consent": [],
-}
 DO_NOT_CONTACT_OFF = {"rule": "R1", "channel": None, "phone": None, "fired": False, "reason": "DO_NOT_CONTACT_OFF"}
 TEXTED: dict[str, Any] = {
     "outcome": "deliver",

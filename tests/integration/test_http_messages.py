@@ -17,11 +17,13 @@ from tests.integration.service import (
     CELL,
     CONTEXT,
     CURSOR,
+    FACTS,
     LANDLINE,
     MANUAL_TEXT,
     MESSAGES,
     POLICY_OFF,
     TIME,
+    UNKNOWN_DECISION,
     UNKNOWN_PATIENT,
     UNKNOWN_PRACTICE,
     Answer,
@@ -30,23 +32,11 @@ from tests.integration.service import (
     client_error,
     fault,
     invalid,
-    problem,
     recorded,
     trigger,
 )
 
 PATIENT = "north/patients/p-1"
-UNKNOWN_DECISION = problem(404, "unknown-decision", "Not Found", "There is no such decision.")
-FACTS: dict[str, Any] = {
-    "phones": [
-        {"number": CELL, "line_type": "text_enabled", "status": "valid"},
-        {"number": LANDLINE, "line_type": "landline", "status": "valid"},
-    ],
-    "emails": [{"address": "pat@example.org", "status": "valid"}],
-    "preferred_contact": None,
-    "do_not_contact": False,
-    "sms_consent": [],
-}
 TEXTED: dict[str, Any] = {
     "outcome": "deliver",
     "channel": "text",

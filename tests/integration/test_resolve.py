@@ -30,6 +30,7 @@ from tests.integration.service import (
     CURSOR,
     REMINDER,
     TIME,
+    UNKNOWN_DECISION,
     UNKNOWN_PRACTICE,
     Answer,
     Matching,
@@ -45,7 +46,6 @@ from tests.integration.service import (
 from tests.local import sms
 
 UNKNOWN = "north/decisions/unknown"
-UNKNOWN_DECISION = problem(404, "unknown-decision", "Not Found", "There is no such decision.")
 NOT_UNKNOWN = problem(
     409, "not-unknown", "Conflict", "The outcome of this message is not, or no longer, unknown: read the decision."
 )

@@ -19,7 +19,6 @@ from patient_contact import aws, events, sends, table
 from tests.integration.sending import (
     BILLING,
     CLINIC,
-    FACTS,
     MAIN,
     PATIENT,
     ROUTED,
@@ -41,6 +40,7 @@ from tests.integration.service import (
     CELL,
     CONTEXT,
     EMAIL_SENDER,
+    FACTS,
     LANDLINE,
     MESSAGES,
     TIME,
