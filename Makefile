@@ -32,8 +32,9 @@ test: .venv/dev .venv-tools/all ## Check and test everything
 	@$(BIN)/python -m pytest --numprocesses auto $(PROTOCOLS)
 
 soak: .venv/dev ## The long schedules: thousands of sequences of consent, of sends with faults, and of broken guards that they notice
-	@echo "soaking: 2,000 sequences and 2,000 schedules (twenty minutes or more); SEED=… makes those of a run again"
-	SEQUENCES=2000 SCHEDULES=2000 SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest --numprocesses auto $(LONG)
+	@seed=$${SEED:-$$(date +%s)}; \
+	echo "soaking: 2,000 sequences and 2,000 schedules (twenty-five minutes or more), SEED=$$seed"; \
+	SEQUENCES=2000 SCHEDULES=2000 SEED=$$seed $(BIN)/python -m pytest --numprocesses auto $(LONG)
 
 check: .venv/dev .venv-tools/all ## Lint, format, types, template
 	@echo "checking: lint, format, types, template"
