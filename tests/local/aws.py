@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from moto.dynamodb.responses import DynamoHandler
 from moto.events.models import EventsBackend
 from moto.events.utils import EventTemplateParser
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.sqs import models as sqs
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from tests.local.template import Template
@@ -74,6 +76,8 @@ def simulated(on_event: Callable[[dict[str, Any]], None], written: threading.Eve
     with ExitStack() as patches:
         patches.enter_context(patch.object(dynamodb.DynamoDBBackend, "transact_write_items", transact_write_items))
         patches.enter_context(patch.object(BaseJSONSerializer, "_serialize_type_structure", serialize_structure))
+        # Asked for each message that waits, at each look at a queue.
+        patches.enter_context(patch.object(sqs, "unix_time_millis", lambda: time.time() * 1_000))
         patches.enter_context(patch.object(EventTemplateParser, "parse", staticmethod(rendered)))
         patches.enter_context(patch.object(DynamoHandler, "call_action", one_at_a_time))
         patches.enter_context(patch.object(EventsBackend, "put_events", reported))

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.local.runtime import Feed
 
-IDLE_SECONDS = 0.05
+IDLE_SECONDS = 0.1
 
 
 def poll(feed: Feed, sqs: Any) -> None:
