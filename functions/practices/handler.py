@@ -55,6 +55,7 @@ def put_practice(practice_id: PracticeId, body: api.PracticeBody) -> Response[ap
             body.default_line,
             body.sending,
             0,
+            body.broadcast_texts_per_day,
         )
     )
     warnings = [asdict(warned) for warned in advice.of_practice(practice)]

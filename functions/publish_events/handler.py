@@ -1,11 +1,15 @@
-"""The outbox: what was written to the table is announced on the bus, at least once and in order."""
+"""The outbox: what was written to the table is announced on the bus, at least once and in order.
 
+What became of the messages of a list is added to the list's counts on the way, once.
+"""
+
+from collections import defaultdict
 from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from patient_contact import announcements, aws, bus, clock, log
+from patient_contact import announcements, aws, bulks, bus, clock, log
 
 SERVICE = "publish_events"
 
@@ -20,10 +24,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     now = clock.now()
     waiting: list[tuple[str, bus.Entry]] = []
     failed: list[str] = []
+    outcomes: defaultdict[tuple[str, str, int], list[tuple[str, announcements.Outcome]]] = defaultdict(list)
     for record in event["Records"]:
         sequence = record["dynamodb"]["SequenceNumber"]
         try:
             waiting += [(sequence, entry) for entry in announcements.of_record(record, now)]
+            if (outcome := announcements.outcome_of(record)) is not None:
+                outcomes[outcome.chunk].append((sequence, outcome))
         except announcements.Stale:
             # Only ever republished: nobody should be texted on what was true weeks ago. It stays where it is kept.
             logger.warning("not announced", reason="stale")
@@ -38,5 +45,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if refused is not None:
         logger.error("publishing failed", error_code=refused.code)
         failed.append(waiting[refused.place][0])
+    for chunk, heard in outcomes.items():
+        try:
+            # What is known stands, whatever comes again behind it.
+            known = [each for _, each in heard if each.became != "unknown"]
+            became = {each.place: each.became for each in (*(each for _, each in heard), *known)}
+            bulks.tally(*chunk, became, max(each.expires_at for _, each in heard))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is counted when the records come again
+            log.failure(logger, "counting failed", error)
+            failed.append(heard[0][0])
     order = [record["dynamodb"]["SequenceNumber"] for record in event["Records"]]
     return {"batchItemFailures": [{"itemIdentifier": min(failed, key=order.index)}] if failed else []}

@@ -84,6 +84,9 @@ def attempt(message: Outgoing, gathering: Gathering, context: LambdaContext) -> 
         raise NotYet("being sent")
     if item["state"] != "routed":
         return "done before"
+    if message.is_held:
+        # Its list is paused, perhaps for longer than a queue keeps messages: when that goes on, it is announced again.
+        return "held"
     if message.why_not is not None:
         sends.take(key, life.withdrawn(item, now(), message.why_not), **message.decided)
         log.count("Withdrawn", SERVICE, message.why_not)

@@ -25,7 +25,7 @@ from tests.local.stack import LocalStack, start
 
 AARCH64 = 0xB7
 
-SCOPES = "contact-info/write preferences/read"
+SCOPES = "contact-info/write preferences/read messages/send"
 PRACTICE = "/v1/practices/demo"
 
 HTTP_SAMPLES = {
@@ -33,12 +33,15 @@ HTTP_SAMPLES = {
     "PreferencesFunction": ("preferences.ok", "preferences.bad"),
     "MessagesFunction": ("messages.ok", "messages.bad"),
     "ConsentsFunction": ("consents.ok", "consents.bad"),
+    "BulkFunction": ("bulk.ok", "bulk.bad"),
 }
 QUEUE_SAMPLES = {
     "RecordReplyFunction": ("record_reply.ok", "record_reply.bad"),
     "RecordReceiptFunction": ("record_receipt.ok", "record_receipt.bad"),
     "LookUpNumberFunction": ("look_up_number.ok", "look_up_number.bad"),
     "SendMessageFunction": ("send_message.ok", "send_message.bad"),
+    "StartBulkFunction": ("start_bulk.ok", "start_bulk.bad"),
+    "RouteBatchFunction": ("route_batch.ok", "route_batch.bad"),
 }
 
 
@@ -117,6 +120,15 @@ def imported(functions: Lambda) -> Any:
 def written(functions: Lambda) -> Any:
     """The answer to what staff wrote when it is sent first: later it says that the message was sent."""
     return functions.request("MessagesFunction", sample("messages.ok"))
+
+
+@pytest.fixture(scope="module")
+def broadcast(functions: Lambda, stack: LocalStack) -> Any:
+    """The answer to a broadcast when it is sent first: later it says how far that has come. It is sent by then."""
+    answer = functions.request("BulkFunction", sample("bulk.ok"))
+    path = f"broadcasts/{answer['body']['id']}"
+    stack.wait_until(lambda: api(stack, "GET", path)["state"] == "completed", timeout=60)
+    return answer
 
 
 def sample(name: str) -> Any:
@@ -205,6 +217,15 @@ def accepted(stack: LocalStack, message_id: str) -> list[Any]:
     """Return what the simulator of AWS End User Messaging has accepted of a message."""
     with urllib.request.urlopen(f"{stack.sms_url}/accepted") as answer:
         return [each for each in json.load(answer) if each["context"]["message_id"] == message_id]
+
+
+def bulk_item(stack: LocalStack, bulk_id: str, sort_key: str) -> Any:
+    """Return an item of a broadcast, once it is there."""
+    key = {"PK": {"S": f"PRACTICE#demo#BULK#{bulk_id}"}, "SK": {"S": sort_key}}
+    table = stack.environment["TABLE_NAME"]
+    return stack.wait_until(
+        lambda: stack.client("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+    )
 
 
 def json_answer(status: int, body: Any, **headers: str) -> dict[str, Any]:
@@ -432,6 +453,102 @@ def test_consents_refuses_a_file_without_its_columns(functions: Lambda) -> None:
     assert answer == refusal(detail, kind="csv")
 
 
+def test_bulk_starts_a_broadcast(broadcast: Any) -> None:
+    body = broadcast["body"]
+    counted = ("done", "routed", "suppressed", "refused", "sent", "failed", "unknown", "withdrawn", "handed_over")
+    assert broadcast == json_answer(
+        202,
+        {
+            "id": body["id"],
+            "kind": "broadcast",
+            "dry_run": False,
+            "name": "Closed today",
+            "line": "main",
+            "channels": ["text"],
+            "sender": "service",
+            "created_at": body["created_at"],
+            "created_by": "staff-7",
+            "starts_at": None,
+            "send_before": None,
+            "state": "queued",
+            "failure": None,
+            "total": None,
+            **dict.fromkeys(counted, 0),
+            "by_channel": {},
+            "by_reason": {},
+            "rate": None,
+            "estimated_end": None,
+            "changes": [],
+        },
+        Location=f"/v1/practices/demo/broadcasts/{body['id']}",
+    )
+
+
+def test_bulk_refuses_an_id_that_is_none(functions: Lambda) -> None:
+    detail = "1 to 128 of the characters A-Z a-z 0-9 . _ ~ - (a message id also :)"
+
+    answer = functions.request("BulkFunction", sample("bulk.bad"))
+
+    wanted = refusal(detail, kind="string_pattern_mismatch")
+    wanted["body"]["errors"][0]["loc"] = ["path", "bulk_id"]
+    assert answer == wanted
+
+
+def test_start_bulk_cuts_a_list_that_lies_in_the_bucket(functions: Lambda, stack: LocalStack, broadcast: Any) -> None:
+    # It was cut by the stack's own function, and is so once more, in the table alone, by the built one.
+    bulk_id = broadcast["body"]["id"]
+    stack.client("dynamodb").update_item(
+        TableName=stack.environment["TABLE_NAME"],
+        Key={"PK": {"S": f"PRACTICE#demo#BULK#{bulk_id}"}, "SK": {"S": "BULK"}},
+        UpdateExpression="REMOVE read_run, chunks, #total SET #cursor = #list.#begin",
+        ExpressionAttributeNames={"#total": "total", "#cursor": "cursor", "#list": "list", "#begin": "begin"},
+    )
+
+    answer = functions.invoke("StartBulkFunction", sample("start_bulk.ok"))
+
+    assert answer == {"batchItemFailures": []}
+    item = bulk_item(stack, bulk_id, "BULK")
+    assert [item[name]["N"] for name in ("read_run", "chunks", "total")] == ["1", "1", "2"]
+
+
+def test_route_batch_keeps_what_became_of_each_row(functions: Lambda, stack: LocalStack, broadcast: Any) -> None:
+    # It was routed by the stack's own function: what that has kept is as if it were not there.
+    bulk_id = broadcast["body"]["id"]
+    before = bulk_item(stack, bulk_id, "CHUNK#000000")
+    stack.client("dynamodb").delete_item(
+        TableName=stack.environment["TABLE_NAME"], Key={name: before[name] for name in ("PK", "SK")}
+    )
+
+    answer = functions.invoke("RouteBatchFunction", sample("route_batch.ok"))
+
+    assert answer == {"batchItemFailures": []}
+    after = bulk_item(stack, bulk_id, "CHUNK#000000")
+    assert (after["chunk"], after["per_outcome"]) == (before["chunk"], before["per_outcome"])
+    assert after["results"] != before["results"]
+    told = [
+        (each["row"], each["patient_id"]) for each in api(stack, "GET", f"broadcasts/{bulk_id}/recipients")["items"]
+    ]
+    assert told == [(1, "p-text"), (2, "p-landline")]
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "dead_letters", "reason"),
+    [
+        ("StartBulkFunction", "start_bulk.bad", "BULKS_DLQ_URL", "invalid detail: bulk_id"),
+        ("RouteBatchFunction", "route_batch.bad", "CHUNKS_DLQ_URL", "invalid chunk: bulk_id"),
+    ],
+)
+def test_what_is_of_no_bulk_is_put_aside(
+    functions: Lambda, stack: LocalStack, function: str, name: str, dead_letters: str, reason: str
+) -> None:
+    event = sample(name)
+
+    answer = functions.invoke(function, event)
+
+    assert answer == {"batchItemFailures": []}
+    assert put_aside(stack, function, dead_letters, event) == reason
+
+
 def test_record_reply_opts_out_everyone_who_shares_the_phone(functions: Lambda, stack: LocalStack) -> None:
     phones = [{"number": "+15035550120", "line_type": "text_enabled"}]
     for patient_id in ("p-reply-1", "p-reply-2"):
@@ -637,7 +754,9 @@ def test_publish_events_reports_the_record_whose_content_is_gone(functions: Lamb
     assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
 
 
-def test_no_function_prints_anything_of_a_patient(functions: Lambda, imported: Any, written: Any) -> None:
+def test_no_function_prints_anything_of_a_patient(
+    functions: Lambda, imported: Any, written: Any, broadcast: Any
+) -> None:
     for name, kinds in {**HTTP_SAMPLES, **QUEUE_SAMPLES}.items():
         for kind in kinds:
             functions.invoke(name, sample(kind))
@@ -646,7 +765,9 @@ def test_no_function_prints_anything_of_a_patient(functions: Lambda, imported: A
 
     printed = "".join(path.read_text() for path in functions.logs.iterdir())
     assert '"message":"audit"' in printed
-    assert not re.search(r"p-text|555-?0\d\d\d|@example|Hi Pat|front desk|\$50|[Ss]top|old reminder system", printed)
+    assert not re.search(
+        r"p-text|555-?0\d\d\d|@example|Hi Pat|front desk|\$50|[Ss]top|old reminder system|p-landline|is closed", printed
+    )
 
 
 def test_an_event_that_no_function_can_read_is_an_error_that_the_runtime_reports(functions: Lambda) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.artifact.build import build
-from tests.benchmarks import artefact, engine
+from tests.benchmarks import artefact, engine, recipients
 from tests.benchmarks.measure import table
 
 
 def main() -> None:
     """Measure and print; what cannot be built here is left out, with its reason."""
-    rows = engine.measured()
+    rows = engine.measured() + recipients.measured()
     with tempfile.TemporaryDirectory() as folder:
         try:
             rows += artefact.measured(build(Path(folder)))

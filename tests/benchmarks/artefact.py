@@ -16,10 +16,12 @@ TURNS = 20
 HTTP: Target = ("≤", 1.5)
 EVENT: Target = ("≤", 1.25)
 FUNCTIONS: dict[str, Target] = {
-    **dict.fromkeys(("PracticesFunction", "PreferencesFunction", "ConsentsFunction", "MessagesFunction"), HTTP),
+    **dict.fromkeys(
+        ("PracticesFunction", "PreferencesFunction", "ConsentsFunction", "MessagesFunction", "BulkFunction"), HTTP
+    ),
     **dict.fromkeys(("RunAutomationFunction", "RecordReplyFunction", "RecordReceiptFunction"), EVENT),
     **dict.fromkeys(("LookUpNumberFunction", "WatchDueFunction", "PublishEventsFunction"), EVENT),
-    "SendMessageFunction": EVENT,
+    **dict.fromkeys(("SendMessageFunction", "StartBulkFunction", "RouteBatchFunction"), EVENT),
 }
 BOTO3 = "import boto3; boto3.client('dynamodb')"
 # Outside any environment: what is imported comes from the folder on PYTHONPATH alone, for functions and boto3 alike.

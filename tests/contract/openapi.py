@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 
+from functions.bulk import handler as bulk
 from functions.consents import handler as consents
 from functions.messages import handler as messages
 from functions.practices import handler as practices
@@ -20,7 +22,7 @@ DESCRIPTION = (
     "Patients' contact preferences, and whether, where and how each message to them goes. "
     "Every operation needs one scope of the bearer token, and a practice that the token is for."
 )
-FUNCTIONS = (practices, preferences, messages, consents)
+FUNCTIONS = (practices, preferences, messages, consents, bulk)
 
 # The handler reads the file itself: Powertools knows of no body.
 CSV_FILE = {
@@ -47,6 +49,7 @@ def openapi() -> dict[str, Any]:
             security_schemes={"jwt": HTTPBearer(bearerFormat="JWT")},
         )
         part = json.loads(app.get_openapi_json_schema())
+        _name(part, module)
         if not merged:
             merged = part
             continue
@@ -54,16 +57,8 @@ def openapi() -> dict[str, Any]:
             merged["paths"].setdefault(path, {}).update(of_path)
         for name, schema in part["components"]["schemas"].items():
             assert merged["components"]["schemas"].setdefault(name, schema) == schema, f"two schemas are named {name}"
-    first_lines = {
-        name: (function.__doc__ or "").partition("\n")[0]
-        for module in FUNCTIONS
-        for name, function in vars(module).items()
-        if callable(function)
-    }
     for _, _, operation in operations(merged):
-        # The function's name is enough, and a wrong answer of ours is a problem document as any other.
-        operation["operationId"] = operation["operationId"].partition("_v1_")[0]
-        operation["summary"] = first_lines[operation["operationId"]]
+        # A wrong answer of ours is a problem document as any other.
         operation["responses"]["500"] = {**operation["responses"]["503"], "description": http.TITLES[500]}
     merged["paths"][consents.IMPORT]["post"]["requestBody"] = CSV_FILE
     # Our errors are problem documents: what Powertools would say of validation errors is not what is answered.
@@ -71,6 +66,17 @@ def openapi() -> dict[str, Any]:
         merged["components"]["schemas"].pop(name, None)
     merged.pop("servers", None)
     return dict(sorted(merged.items()))
+
+
+def _name(part: dict[str, Any], module: Any) -> None:
+    """Name a function's operations: by what answers them and, where that answers several, by what each is about."""
+    names = {id(operation): operation["operationId"].partition("_v1_")[0] for *_, operation in operations(part)}
+    of_all = Counter(names.values())
+    for _, path, operation in operations(part):
+        name = names[id(operation)]
+        about = "" if of_all[name] == 1 else "_" + path.split("/")[4].removesuffix("s").replace("-", "_")
+        operation["operationId"] = name + about
+        operation["summary"] = (getattr(module, name).__doc__ or "").partition("\n")[0]
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

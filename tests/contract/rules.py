@@ -51,6 +51,27 @@ SCOPES = {
     "GET {}/consent-reviews": "preferences/read",
     "POST {}/consent-reviews/{review_id}": "preferences/write",
     "POST {}/imports/consent": "practice/admin",
+    "POST {}/broadcasts": "messages/send",
+    "POST {}/campaigns": "messages/send",
+    "GET {}/broadcasts/{bulk_id}": "messages/send",
+    "GET {}/campaigns/{bulk_id}": "messages/send",
+    "GET {}/dry-runs/{bulk_id}": "messages/send",
+    "POST {}/broadcasts/{bulk_id}/pause": "messages/send",
+    "POST {}/broadcasts/{bulk_id}/resume": "messages/send",
+    "POST {}/broadcasts/{bulk_id}/cancel": "messages/send",
+    "POST {}/campaigns/{bulk_id}/pause": "messages/send",
+    "POST {}/campaigns/{bulk_id}/resume": "messages/send",
+    "POST {}/campaigns/{bulk_id}/cancel": "messages/send",
+    "POST {}/dry-runs/{bulk_id}/cancel": "messages/send",
+    "POST {}/broadcasts/{bulk_id}/dry-run": "messages/send",
+    "POST {}/campaigns/{bulk_id}/dry-run": "messages/send",
+    "POST {}/automations/{automation_id}/dry-run": "messages/send",
+    "GET {}/broadcasts/{bulk_id}/recipients": "messages/send",
+    "GET {}/campaigns/{bulk_id}/recipients": "messages/send",
+    "GET {}/dry-runs/{bulk_id}/recipients": "messages/send",
+    "GET {}/broadcasts/{bulk_id}/unreachable": "messages/send",
+    "GET {}/campaigns/{bulk_id}/unreachable": "messages/send",
+    "GET {}/dry-runs/{bulk_id}/unreachable": "messages/send",
 }
 
 # Read by botocore, and empty where it is deployed.
@@ -60,7 +81,10 @@ NEEDED = {
     "PreferencesFunction": {"TABLE_NAME", "AUDIT_KEY", "LOOKUPS_QUEUE_URL"},
     "MessagesFunction": {"TABLE_NAME", "AUDIT_KEY", "DECISION_RETENTION_DAYS"},
     "ConsentsFunction": {"TABLE_NAME", "AUDIT_KEY"},
+    "BulkFunction": {"TABLE_NAME", "AUDIT_KEY", "DECISION_RETENTION_DAYS", "LISTS_BUCKET"},
     "RunAutomationFunction": {"TABLE_NAME", "AUTOMATIONS_DLQ_URL", "DECISION_RETENTION_DAYS"},
+    "StartBulkFunction": {"TABLE_NAME", "BULKS_DLQ_URL", "BULKS_QUEUE_URL", "CHUNKS_QUEUE_URL", "LISTS_BUCKET"},
+    "RouteBatchFunction": {"TABLE_NAME", "CHUNKS_DLQ_URL", "DECISION_RETENTION_DAYS", "LISTS_BUCKET"},
     "RecordReplyFunction": {"TABLE_NAME", "REPLIES_DLQ_URL"},
     "RecordReceiptFunction": {"TABLE_NAME", "RECEIPTS_DLQ_URL"},
     "LookUpNumberFunction": {"TABLE_NAME", "LOOKUPS_DLQ_URL"},
@@ -72,6 +96,8 @@ NEEDED = {
 # How many records the code takes at once.
 BATCHES = {
     "RunAutomationFunction": events.AUTOMATION_BATCH,
+    "StartBulkFunction": events.BULK_BATCH,
+    "RouteBatchFunction": events.CHUNK_BATCH,
     "RecordReplyFunction": events.REPLY_BATCH,
     "RecordReceiptFunction": events.RECEIPT_BATCH,
     "LookUpNumberFunction": events.LOOKUP_BATCH,
@@ -85,11 +111,13 @@ RECEIVES = {"SendsQueue": events.SEND_RECEIVES}
 # For each rule its bus (none is the account's default one), a sample, and the source and detail-types that it catches.
 CAUGHT = {
     "AutomationsRule": ("EventBus", "run_automation.ok", events.SOURCE_AUTOMATIONS, (events.AUTOMATION_TRIGGERED,)),
+    "BulksRule": ("EventBus", "start_bulk.ok", events.SOURCE_BULK, (events.BULK_QUEUED,)),
     "ReceiptsRule": ("", "record_receipt.ok", events.SOURCE_RECEIPTS, events.RECEIPTS),
     "SendsRule": ("EventBus", "send_message.ok", events.SOURCE_ROUTING, (events.MESSAGE_ROUTED,)),
 }
-# What a sample must say beside that, and what else may stand in its place. Such a rule catches an event of our own
-# making, whose detail-type is never mistyped.
+# Those that catch an event of our own making, whose detail-type is never mistyped.
+OWN = {"BulksRule", "SendsRule"}
+# What a sample must say beside that, and what else may stand in its place.
 ONLY_WHERE = {"SendsRule": ("sender", "service", ("practice", None))}
 # What the service itself puts on its bus.
 PUBLISHED = (
@@ -101,6 +129,7 @@ PUBLISHED = (
     (events.SOURCE_PREFERENCES, events.PREFERENCES_CHANGED),
     (events.SOURCE_PREFERENCES, events.SMS_CONSENT_CHANGED),
     (events.SOURCE_PREFERENCES, events.NUMBER_STATUS_CHANGED),
+    (events.SOURCE_BULK, events.BULK_QUEUED),
 )
 RULES_SERVICE, TOPICS_SERVICE, TEXTS_SERVICE = "events.amazonaws.com", "sns.amazonaws.com", "sms-voice.amazonaws.com"
 
@@ -115,6 +144,7 @@ KEPT = {
 
 PRACTICE, LINE = "PRACTICE#north", "LINE#+15035559000"
 PATIENT, NUMBER = "PRACTICE#north#PATIENT#p-1", "PRACTICE#north#NUMBER#+15035550101"
+BULK = "PRACTICE#north#BULK#b-1"
 # The switch that stops all sending.
 STACK = sends.SWITCH[0]
 # In the global index.
@@ -124,6 +154,9 @@ OPT_OUTS, DUE, UNKNOWN = "PRACTICE#north#OPTOUT#main", reviews.DUE_PK, sends.UNK
 FORBIDDEN: list[tuple[str, ...]] = [
     ("PracticesFunction", "GetItem", PATIENT),
     ("PracticesFunction", "PutItem", NUMBER),
+    ("PracticesFunction", "GetItem", BULK),
+    ("PracticesFunction", "PutItem", BULK),
+    ("PracticesFunction", "DeleteItem", BULK),
     ("PreferencesFunction", "PutItem", PRACTICE),
     ("PreferencesFunction", "DeleteItem", LINE),
     ("PreferencesFunction", "Query", OPT_OUTS, "GSI1"),
@@ -132,6 +165,7 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("MessagesFunction", "PutItem", NUMBER),
     ("MessagesFunction", "UpdateItem", NUMBER),
     ("MessagesFunction", "DeleteItem", PATIENT),
+    ("MessagesFunction", "UpdateItem", BULK),
     ("MessagesFunction", "Query", PATIENT),
     ("MessagesFunction", "Query", OPT_OUTS, "GSI1"),
     ("MessagesFunction", "Query", DUE, "GSI1"),
@@ -145,8 +179,37 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("ConsentsFunction", "UpdateItem", PRACTICE),
     ("ConsentsFunction", "PutItem", LINE),
     ("ConsentsFunction", "DeleteItem", LINE),
+    ("ConsentsFunction", "PutItem", BULK),
+    ("ConsentsFunction", "DeleteItem", BULK),
+    ("BulkFunction", "GetItem", PATIENT),
+    ("BulkFunction", "PutItem", PATIENT),
+    ("BulkFunction", "UpdateItem", PATIENT),
+    ("BulkFunction", "Query", PATIENT),
+    ("BulkFunction", "GetItem", NUMBER),
+    ("BulkFunction", "UpdateItem", NUMBER),
+    ("BulkFunction", "PutItem", PRACTICE),
+    ("BulkFunction", "DeleteItem", PRACTICE),
+    ("BulkFunction", "Query", PRACTICE),
+    ("BulkFunction", "DeleteItem", BULK),
+    ("BulkFunction", "UpdateItem", LINE),
+    ("BulkFunction", "Query", OPT_OUTS, "GSI1"),
     ("RunAutomationFunction", "PutItem", NUMBER),
     ("RunAutomationFunction", "DeleteItem", PATIENT),
+    ("RunAutomationFunction", "PutItem", BULK),
+    ("StartBulkFunction", "GetItem", PRACTICE),
+    ("StartBulkFunction", "UpdateItem", PRACTICE),
+    ("StartBulkFunction", "GetItem", PATIENT),
+    ("StartBulkFunction", "UpdateItem", PATIENT),
+    ("StartBulkFunction", "PutItem", BULK),
+    ("StartBulkFunction", "DeleteItem", BULK),
+    ("RouteBatchFunction", "DeleteItem", PATIENT),
+    ("RouteBatchFunction", "Query", PATIENT),
+    ("RouteBatchFunction", "PutItem", NUMBER),
+    ("RouteBatchFunction", "UpdateItem", NUMBER),
+    ("RouteBatchFunction", "PutItem", PRACTICE),
+    ("RouteBatchFunction", "UpdateItem", PRACTICE),
+    ("RouteBatchFunction", "DeleteItem", BULK),
+    ("RouteBatchFunction", "UpdateItem", LINE),
     ("RecordReplyFunction", "GetItem", PATIENT),
     ("RecordReplyFunction", "PutItem", PATIENT),
     ("RecordReplyFunction", "UpdateItem", PATIENT),
@@ -155,6 +218,8 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("RecordReplyFunction", "UpdateItem", PRACTICE),
     ("RecordReplyFunction", "PutItem", LINE),
     ("RecordReplyFunction", "DeleteItem", LINE),
+    ("RecordReplyFunction", "PutItem", BULK),
+    ("RecordReplyFunction", "DeleteItem", BULK),
     ("RecordReceiptFunction", "PutItem", LINE),
     ("RecordReceiptFunction", "UpdateItem", LINE),
     ("RecordReceiptFunction", "PutItem", PATIENT),
@@ -177,6 +242,7 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("SendMessageFunction", "UpdateItem", STACK),
     ("SendMessageFunction", "PutItem", LINE),
     ("SendMessageFunction", "DeleteItem", LINE),
+    ("SendMessageFunction", "UpdateItem", BULK),
     ("SendMessageFunction", "Query", PATIENT),
     ("SendMessageFunction", "Query", DUE, "GSI1"),
     ("WatchDueFunction", "GetItem", NUMBER),
@@ -185,6 +251,10 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("WatchDueFunction", "Query", OPT_OUTS, "GSI1"),
     ("PublishEventsFunction", "PutItem", PATIENT),
     ("PublishEventsFunction", "GetItem", PRACTICE),
+    ("PublishEventsFunction", "PutItem", PRACTICE),
+    ("PublishEventsFunction", "UpdateItem", PRACTICE),
+    ("PublishEventsFunction", "UpdateItem", PATIENT),
+    ("PublishEventsFunction", "DeleteItem", BULK),
 ]
 ALLOWED: list[tuple[str, ...]] = [
     ("PracticesFunction", "PutItem", PRACTICE),
@@ -205,10 +275,23 @@ ALLOWED: list[tuple[str, ...]] = [
     ("ConsentsFunction", "UpdateItem", LINE),
     ("ConsentsFunction", "Query", NUMBER, "by_time"),
     ("ConsentsFunction", "Query", OPT_OUTS, "GSI1"),
+    ("BulkFunction", "GetItem", PRACTICE),
+    ("BulkFunction", "UpdateItem", PRACTICE),
+    ("BulkFunction", "GetItem", BULK),
+    ("BulkFunction", "PutItem", BULK),
+    ("BulkFunction", "UpdateItem", BULK),
+    ("BulkFunction", "Query", BULK),
     ("RunAutomationFunction", "GetItem", PRACTICE),
     ("RunAutomationFunction", "BatchGetItem", PATIENT),
     ("RunAutomationFunction", "BatchGetItem", NUMBER),
     ("RunAutomationFunction", "PutItem", PATIENT),
+    ("StartBulkFunction", "GetItem", BULK),
+    ("StartBulkFunction", "UpdateItem", BULK),
+    ("StartBulkFunction", "Query", BULK),
+    ("RouteBatchFunction", "PutItem", PATIENT),
+    ("RouteBatchFunction", "UpdateItem", PATIENT),
+    ("RouteBatchFunction", "PutItem", BULK),
+    ("RouteBatchFunction", "UpdateItem", BULK),
     ("RecordReplyFunction", "PutItem", NUMBER),
     ("RecordReplyFunction", "UpdateItem", NUMBER),
     ("RecordReplyFunction", "PutItem", PRACTICE),
@@ -227,10 +310,48 @@ ALLOWED: list[tuple[str, ...]] = [
     ("WatchDueFunction", "Query", DUE, "GSI1"),
     ("WatchDueFunction", "Query", UNKNOWN, "GSI1"),
     ("PublishEventsFunction", "GetItem", PATIENT),
+    ("PublishEventsFunction", "GetItem", BULK),
+    ("PublishEventsFunction", "PutItem", BULK),
+    ("PublishEventsFunction", "UpdateItem", BULK),
 ]
 
 # What functions read in one request, of which one statement must cover all.
-TOGETHER = [("SendMessageFunction", "BatchGetItem", (STACK, PRACTICE, PATIENT, NUMBER))]
+TOGETHER = [
+    ("SendMessageFunction", "BatchGetItem", (STACK, PRACTICE, PATIENT, NUMBER, BULK)),
+    ("RouteBatchFunction", "BatchGetItem", (PRACTICE, BULK)),
+    ("RouteBatchFunction", "BatchGetItem", (PATIENT, NUMBER)),
+]
+
+# What is asked of S3, and of which bucket, or which of its objects: by functions, and by who holds the policy.
+OBJECTS = {
+    "UploadListsPolicy": {("s3:PutObject", "${ListsBucket.Arn}/lists/*")},
+    "BulkFunction": {
+        ("s3:GetObject", "${ListsBucket.Arn}/lists/*"),
+        ("s3:GetObject", "${ListsBucket.Arn}/results/*"),
+        ("s3:PutObject", "${ListsBucket.Arn}/broadcasts/*"),
+        ("s3:ListBucket", "ListsBucket"),
+    },
+    "StartBulkFunction": {
+        ("s3:GetObject", "${ListsBucket.Arn}/lists/*"),
+        ("s3:GetObject", "${ListsBucket.Arn}/broadcasts/*"),
+        ("s3:ListBucket", "ListsBucket"),
+    },
+    "RouteBatchFunction": {
+        ("s3:GetObject", "${ListsBucket.Arn}/lists/*"),
+        ("s3:GetObject", "${ListsBucket.Arn}/broadcasts/*"),
+        ("s3:GetObject", "${ListsBucket.Arn}/results/*"),
+        ("s3:PutObject", "${ListsBucket.Arn}/results/*"),
+        ("s3:ListBucket", "ListsBucket"),
+    },
+    "PublishEventsFunction": {
+        ("s3:PutObject", "${FailedRecordsBucket.Arn}/*"),
+        ("s3:ListBucket", "FailedRecordsBucket"),
+    },
+}
+# What the stack's key does for each; a put in parts decrypts as well.
+KEY_FOR = {"s3:GetObject": {"kms:Decrypt"}, "s3:PutObject": {"kms:GenerateDataKey", "kms:Decrypt"}}
+# For how many days objects are kept, by the beginning of their names.
+DAYS_KEPT = {"lists/": 90, "broadcasts/": 90, "results/": 400}
 
 # What a function does with the queue that feeds it.
 TAKES = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"}
@@ -485,7 +606,7 @@ def each_rule_catches_its_source_alone(template: Template) -> list[str]:
             complaints.append(f"{name}: listens on another bus")
         matches: Any = EventPattern.load(json.dumps(patterns[name]["EventPattern"])).matches_event
         mistyped = (source, f"{detail_types[0]}, mistyped")
-        wanted = [(source, each) for each in detail_types] + ([] if key else [mistyped])
+        wanted = [(source, each) for each in detail_types] + ([] if name in OWN else [mistyped])
         others = [(other, each) for rule, (_, _, other, all_) in CAUGHT.items() if rule != name for each in all_]
         complaints += [
             f"{name}: {'misses' if pair in wanted else 'catches'} {pair[1]}"
@@ -501,14 +622,14 @@ def each_rule_catches_its_source_alone(template: Template) -> list[str]:
 
 
 def events_are_put_from_one_source_by_each(template: Template) -> list[str]:
-    """Integration engineers may put events as automations only, the function as routing and preferences only."""
+    """Integration engineers may put events as automations only, the function as all that the service publishes."""
     (policy,) = of_type(template, "AWS::IAM::ManagedPolicy")["TriggerAutomationsPolicy"]["PolicyDocument"]["Statement"]
     role = statements(template, "PublishEventsFunction")
     own = [each for each in role if "events:PutEvents" in listed(each["Action"])]
     complaints = []
     for who, allowed, sources in (
         ("TriggerAutomationsPolicy", [policy], {events.SOURCE_AUTOMATIONS}),
-        ("PublishEventsFunction", own, {events.SOURCE_ROUTING, events.SOURCE_PREFERENCES}),
+        ("PublishEventsFunction", own, {source for source, _ in PUBLISHED}),
     ):
         conditions = [each.get("Condition", {}).get("StringEquals", {}) for each in allowed]
         found = [set(listed(each.get("events:source"))) for each in conditions]
@@ -894,6 +1015,34 @@ def covers(statement: Any, action: str, *keys: str, index: str | None = None) ->
     return all(matched) if statement["Effect"] == "Allow" else any(matched)
 
 
+def those_reach_objects_who_need_to(template: Template) -> list[str]:
+    """Functions, and who uploads lists, do with objects what they need to, and use the stack's key for that alone."""
+    policies = of_type(template, "AWS::IAM::ManagedPolicy")
+    of_all = {name: statements(template, name) for name in functions(template)}
+    of_all |= {
+        name: each["PolicyDocument"]["Statement"] for name, each in policies.items() if name != "FunctionsPolicy"
+    }
+    through_s3 = {"StringEquals": {"kms:ViaService": {"Fn::Sub": "s3.${AWS::Region}.amazonaws.com"}}}
+    complaints = []
+    for name, own in of_all.items():
+        found = {
+            (action, resource.get("Fn::Sub") or target(resource))
+            for statement in own
+            for action in listed(statement["Action"])
+            if action.startswith("s3:")
+            for resource in listed(statement["Resource"])
+        }
+        wanted = OBJECTS.get(name, set())
+        complaints += [f"{name}: {each}" for each in sorted(found ^ wanted)]
+        keys = [each for each in own if any(action.startswith("kms:") for action in listed(each["Action"]))]
+        used = {action for each in keys for action in listed(each["Action"])}
+        if used != {each for action, _ in wanted for each in KEY_FOR.get(action, ())}:
+            complaints.append(f"{name}: may {sorted(used)}")
+        if any(target(each["Resource"]) != "DataKey" or each.get("Condition") != through_s3 for each in keys):
+            complaints.append(f"{name}: uses keys for more than objects")
+    return complaints
+
+
 # What is kept
 
 
@@ -993,6 +1142,20 @@ def buckets_and_topics_are_closed(template: Template) -> list[str]:
         if target(each.get("KmsMasterKeyId")) != "DataKey":
             complaints.append(f"{name}: is not encrypted")
     return complaints
+
+
+def each_list_is_kept_for_its_time(template: Template) -> list[str]:
+    """Lists and results go after their days; so do older versions, and what was not uploaded to its end."""
+    lifecycle = of_type(template, "AWS::S3::Bucket")["ListsBucket"].get("LifecycleConfiguration", {}).get("Rules", [])
+    complaints = [f"{each['Id']}: is off" for each in lifecycle if each["Status"] != "Enabled"]
+    found = {each["Prefix"]: each["ExpirationInDays"] for each in lifecycle if "ExpirationInDays" in each}
+    complaints += [f"{prefix}: {found.get(prefix)} days" for prefix in differing(found, DAYS_KEPT)]
+    of_all = [each for each in lifecycle if "Prefix" not in each]
+    left = {
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 7},
+    }
+    return complaints + [kind for kind, wanted in left.items() if not any(each.get(kind) == wanted for each in of_all)]
 
 
 # Alarms
@@ -1124,12 +1287,14 @@ RULES: tuple[Rule, ...] = (
     functions_keep_to_their_queues,
     those_ask_providers_who_need_to,
     functions_keep_to_their_keys,
+    those_reach_objects_who_need_to,
     what_is_kept_outlives_the_stack,
     the_table_is_protected,
     the_indexes_are_those_of_the_design,
     decisions_outlive_their_events,
     each_log_is_encrypted_and_ends,
     buckets_and_topics_are_closed,
+    each_list_is_kept_for_its_time,
     each_dead_letter_rings,
     each_thing_that_can_stall_rings,
     what_is_measured_rings,

@@ -1,4 +1,4 @@
-"""What the functions ask of the table, and of providers, when everything runs, held against `template.yaml`'s policies.
+"""What the functions ask of AWS when everything runs, held against `template.yaml`'s policies.
 
 Nothing else would notice a missing permission before AWS does, nor one that is not needed.
 """
@@ -6,11 +6,15 @@ Nothing else would notice a missing permission before AWS does, nor one that is 
 import http.client
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse
 
 from functions.watch_due.handler import handler as watch_due
@@ -92,6 +97,9 @@ REQUESTS: list[tuple[str, str, object]] = [
     ("GET", f"{PRACTICE}/reports/opt-outs", None),
 ]
 
+# How a provider refuses a message for now.
+BUSY: Any = {"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+
 # The function on whose behalf a thread works that has no handler among its callers.
 WORKS_FOR: ContextVar[str] = ContextVar("WORKS_FOR")
 
@@ -112,28 +120,64 @@ def template() -> dict[str, Any]:
     return loaded
 
 
-# A function, and what it asks a provider for.
+# A function, and what it asks for: of a provider; of which queue; of which object of a bucket, or of the bucket itself.
 AskedProvider = tuple[str, str]
+AskedQueue = tuple[str, str, str]
+AskedObject = tuple[str, str, str]
+
+
+@dataclass
+class Everything:
+    """All that the functions ask for, and whether providers accept texts meanwhile."""
+
+    of_table: set[Asked] = field(default_factory=set)
+    of_providers: set[AskedProvider] = field(default_factory=set)
+    of_queues: set[AskedQueue] = field(default_factory=set)
+    of_objects: set[AskedObject] = field(default_factory=set)
+    is_busy: threading.Event = field(default_factory=threading.Event)
+
+    def note(self, function: str, service: str, operation: str, params: dict[str, Any], names: dict[str, str]) -> None:
+        """Note a call; `names` are the logical ids of resources by their physical ones."""
+        if service == "dynamodb":
+            for action, keys, index in requests_in(operation, params):
+                self.of_table.add(Asked(function, action, keys, index))
+        elif service in ("pinpoint-sms-voice-v2", "sesv2"):
+            prefix = "ses" if service == "sesv2" else "sms-voice"
+            self.of_providers.add((function, f"{prefix}:{operation}"))
+        elif service == "sqs":
+            action = f"sqs:{operation.removesuffix('Batch')}"
+            self.of_queues.add((function, action, names[params["QueueUrl"]]))
+        elif service == "s3":
+            # To look at an object is to get it.
+            action = f"s3:{operation.replace('Head', 'Get')}"
+            self.of_objects.add((function, action, f"${{{names[params['Bucket']]}.Arn}}/{params['Key']}"))
 
 
 @pytest.fixture(scope="module")
-def everything(template: dict[str, Any]) -> Iterator[tuple[set[Asked], set[AskedProvider]]]:
+def everything(template: dict[str, Any]) -> Iterator[Everything]:
     """All that the functions ask for while each route, each queue and the stream are used."""
     folders = {Path(each["CodeUri"]).name: name for name, each in rules.functions(template).items()}
-    recorded: set[Asked] = set()
-    of_providers: set[AskedProvider] = set()
-    of_service = {"pinpoint-sms-voice-v2": "sms-voice", "sesv2": "ses"}
-
-    def ask(client: BaseClient, operation: str, params: dict[str, Any]) -> Any:
-        service = client.meta.service_model.service_name
-        if service == "dynamodb":
-            for action, keys, index in requests_in(operation, params):
-                recorded.add(Asked(folders[calling_function()], action, keys, index))
-        elif service in of_service:
-            of_providers.add((folders[calling_function()], f"{of_service[service]}:{operation}"))
-        return make_api_call(client, operation, params)
+    asked = Everything()
 
     with pytest.MonkeyPatch.context() as patch, start(demo=False, retry_seconds=1) as stack:
+        names = {physical: logical for logical, physical in stack.resources.items()}
+
+        def ask(client: BaseClient, operation: str, params: dict[str, Any]) -> Any:
+            service = client.meta.service_model.service_name
+            function = None
+            with suppress(LookupError):
+                function = folders[calling_function()]
+                asked.note(function, service, operation, params, names)
+            if operation == "SendTextMessage" and asked.is_busy.is_set():
+                raise ClientError(BUSY, operation)
+            try:
+                return make_api_call(client, operation, params)
+            except ClientError as error:
+                # What is not there is told to those who may list the bucket, and is forbidden to others.
+                if function and service == "s3" and error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    asked.of_objects.add((function, "s3:ListBucket", names[params["Bucket"]]))
+                raise
+
         demo_data.verify_sender()
         # All clients: two functions that begin at the same moment make one each.
         patch.setattr(BaseClient, "_make_api_call", ask)
@@ -147,32 +191,23 @@ def everything(template: dict[str, Any]) -> Iterator[tuple[set[Asked], set[Asked
         report(stack)
         send(stack)
         confirm(stack)
+        send_to_lists(stack, asked)
         # Once at the start, and a while later again.
         watch_due({}, Context("WatchDueFunction", 128, "", "", time.monotonic() + 60))  # type: ignore[arg-type]  # as Lambda's
-        yield recorded, of_providers
+        yield asked
 
 
-@pytest.fixture(scope="module")
-def asked(everything: tuple[set[Asked], set[AskedProvider]]) -> set[Asked]:
-    """What was asked of the table."""
-    return everything[0]
-
-
-@pytest.fixture(scope="module")
-def asked_providers(everything: tuple[set[Asked], set[AskedProvider]]) -> set[AskedProvider]:
-    """What was asked of providers."""
-    return everything[1]
-
-
-def test_every_request_to_the_table_is_allowed(asked: set[Asked], template: dict[str, Any]) -> None:
+def test_every_request_to_the_table_is_allowed(everything: Everything, template: dict[str, Any]) -> None:
     refused = [
-        each for each in asked if not rules.may(template, each.function, each.action, *each.keys, index=each.index)
+        each
+        for each in everything.of_table
+        if not rules.may(template, each.function, each.action, *each.keys, index=each.index)
     ]
 
     assert refused == []
 
 
-def test_every_permission_on_the_table_is_used(asked: set[Asked], template: dict[str, Any]) -> None:
+def test_every_permission_on_the_table_is_used(everything: Everything, template: dict[str, Any]) -> None:
     unused = [
         f"{function}: {statement['Sid']} allows {action}"
         for function in rules.functions(template)
@@ -182,7 +217,7 @@ def test_every_permission_on_the_table_is_used(asked: set[Asked], template: dict
         if not any(
             (each.function, each.action) == (function, action)
             and rules.covers(statement, action, *each.keys, index=each.index)
-            for each in asked
+            for each in everything.of_table
         )
     ]
 
@@ -190,7 +225,7 @@ def test_every_permission_on_the_table_is_used(asked: set[Asked], template: dict
 
 
 def test_providers_are_asked_for_all_that_is_allowed_and_nothing_else(
-    asked_providers: set[AskedProvider], template: dict[str, Any]
+    everything: Everything, template: dict[str, Any]
 ) -> None:
     allowed = {
         (function, action)
@@ -200,7 +235,51 @@ def test_providers_are_asked_for_all_that_is_allowed_and_nothing_else(
         if action.partition(":")[0] in ("sms-voice", "ses")
     }
 
-    assert asked_providers == allowed
+    assert everything.of_providers == allowed
+
+
+def allowed_objects(template: dict[str, Any]) -> set[AskedObject]:
+    """What functions may ask of the bucket of lists, and of which of its objects; no policy denies any of it."""
+    return {
+        (function, action, resource.get("Fn::Sub") or resource["Fn::GetAtt"][0])
+        for function in rules.functions(template)
+        for statement in rules.statements(template, function)
+        for action in rules.listed(statement["Action"])
+        if action.startswith("s3:")
+        for resource in rules.listed(statement["Resource"])
+        if "ListsBucket" in str(resource)
+    }
+
+
+def is_of(each: AskedObject, allowed: AskedObject) -> bool:
+    """Whether what was asked for is what is allowed, or a part of it."""
+    return each[:2] == allowed[:2] and fnmatchcase(each[2], allowed[2])
+
+
+def test_every_request_to_the_bucket_of_lists_is_allowed(everything: Everything, template: dict[str, Any]) -> None:
+    allowed = allowed_objects(template)
+
+    assert [each for each in everything.of_objects if not any(is_of(each, one) for one in allowed)] == []
+
+
+def test_every_permission_on_the_bucket_of_lists_is_used(everything: Everything, template: dict[str, Any]) -> None:
+    asked = everything.of_objects
+
+    assert [one for one in allowed_objects(template) if not any(is_of(each, one) for each in asked)] == []
+
+
+def test_every_queue_that_is_sent_to_is_allowed(everything: Everything, template: dict[str, Any]) -> None:
+    allowed = {
+        (function, action, queue["Fn::GetAtt"][0])
+        for function in rules.functions(template)
+        for statement in rules.statements(template, function)
+        for action in rules.listed(statement["Action"])
+        if action == "sqs:SendMessage"
+        for queue in rules.listed(statement["Resource"])
+    }
+
+    assert everything.of_queues <= allowed
+    assert {queue for _, _, queue in everything.of_queues} == {"LookupsQueue", "BulksQueue", "ChunksQueue"}
 
 
 def requests_in(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], str | None]]:
@@ -250,13 +329,15 @@ def submit(executor: ThreadPoolExecutor, work: Callable[..., Any], /, *args: Any
     return original_submit(executor, context.run, work, *args, **kwargs)
 
 
-def call(stack: LocalStack, method: str, path: str, body: object = None) -> Any:
-    """Send a request, text as CSV and all else as JSON, and give the answer, which must be a good one."""
+def call(
+    stack: LocalStack, method: str, path: str, body: object = None, key: str = "once", *, refused: bool = False
+) -> Any:
+    """Send a request, text as CSV and all else as JSON, and give the answer, which must be a good one, or must not."""
     scopes = "practice/read practice/admin contact-info/write preferences/read preferences/write messages/send"
     headers = {
         "authorization": f"Bearer {stack.token('staff-7', ['demo'], scopes)}",
         "content-type": "text/csv" if isinstance(body, str) else "application/json",
-        "idempotency-key": "once",
+        "idempotency-key": key,
     }
     if path.endswith("sms-consent"):
         # A write that depends on the patient's version checks it in the transaction.
@@ -266,7 +347,7 @@ def call(stack: LocalStack, method: str, path: str, body: object = None) -> Any:
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
-    assert answer.status < 300, f"{method} {path}: {answer.status} {text}"
+    assert (answer.status >= 300) is refused, f"{method} {path}: {answer.status} {text}"
     return json.loads(text or "null")
 
 
@@ -388,3 +469,68 @@ def confirm(stack: LocalStack) -> None:
 
     out, back = ("opted_out", "carrier"), ("opted_in", "keyword")
     stack.wait_until(lambda: history() == [out, back, out])
+
+
+def send_to_lists(stack: LocalStack, asked: Everything) -> None:
+    """Start a bulk of each kind, steer each while providers are busy, and lose the lists of some."""
+    bucket, s3, sqs = stack.resources["ListsBucket"], stack.client("s3"), stack.client("sqs")
+
+    def upload(name: str) -> dict[str, Any]:
+        key = f"lists/demo/{name}"
+        s3.put_object(Bucket=bucket, Key=key, Body=b"patient_id,first_name\np-texted,Pat\nnobody,Pat\n")
+        return {"name": name, "messages": {"text": {"body": "Hi $first_name."}}, "list": {"key": key}}
+
+    def start(path: str, body: object, key: str = "once") -> str:
+        """Start a bulk, and give the path at which it is found."""
+        told = call(stack, "POST", f"{PRACTICE}/{path}", body, key)
+        return f"{PRACTICE}/{'dry-run' if told['dry_run'] else told['kind']}s/{told['id']}"
+
+    def wait(path: str, **wanted: object) -> None:
+        stack.wait_until(lambda: wanted.items() <= call(stack, "GET", path).items())
+
+    def is_told(action: str) -> bool:
+        key = "PRACTICE#demo#PATIENT#p-texted"
+        return Asked("RouteBatchFunction", action, (key,)) in asked.of_table
+
+    body = {"name": "Closed", "messages": {"text": {"body": "We are closed today."}}, "patient_ids": ["p-texted"]}
+    broadcast = start("broadcasts", body)
+    wait(broadcast, state="completed", sent=1)
+    uploaded = upload("flu.csv")
+    again = f"broadcasts/{broadcast.rpartition('/')[2]}/dry-run"
+    for path, over in ((again, {}), ("automations/recall/dry-run", {"list": uploaded["list"]})):
+        tried = start(path, over)
+        wait(tried, state="completed", routed=1)
+        for part in ("recipients", "unreachable"):
+            call(stack, "GET", f"{tried}/{part}")
+
+    asked.is_busy.set()
+    campaign = start("campaigns", uploaded)
+    wait(campaign, state="running", done=2)
+    call(stack, "POST", f"{campaign}/pause")
+    call(stack, "POST", f"{campaign}/resume")
+    # What is routed is announced again.
+    stack.wait_until(lambda: is_told("UpdateItem"))
+    call(stack, "POST", f"{campaign}/cancel")
+    wait(campaign, state="cancelled", withdrawn=1)
+    # One whose list is lost while it is paused: what it has routed goes on all the same.
+    held = start("campaigns", upload("held.csv"), "held")
+    wait(held, state="running", done=2)
+    call(stack, "POST", f"{held}/pause")
+    s3.delete_object(Bucket=bucket, Key="lists/demo/held.csv")
+    call(stack, "POST", f"{held}/resume")
+    wait(held, state="failed")
+    asked.is_busy.clear()
+
+    # A list that is lost before it is looked at, before it is read, and after it was read.
+    nowhere = {**uploaded, "list": {"key": "lists/demo/none.csv"}}
+    call(stack, "POST", f"{PRACTICE}/campaigns", nowhere, "none", refused=True)
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    lost = start("campaigns", {**upload("lost.csv"), "starts_at": soon}, "twice")
+    s3.delete_object(Bucket=bucket, Key="lists/demo/lost.csv")
+    wait(lost, state="failed")
+    for each in s3.list_objects_v2(Bucket=bucket, Prefix="broadcasts/demo/")["Contents"]:
+        s3.delete_object(Bucket=bucket, Key=each["Key"])
+    rows = {"number": 7, "begin": 0, "end": 10, "first_row": 1, "rows": 1, "too_long": False}
+    chunk = {"version": 1, "practice_id": "demo", "bulk_id": broadcast.rpartition("/")[2], "run": 1, "rows": rows}
+    sqs.send_message(QueueUrl=stack.environment["CHUNKS_QUEUE_URL"], MessageBody=json.dumps(chunk))
+    wait(broadcast, state="failed")

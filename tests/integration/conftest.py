@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.bulk import leave_started
 from tests.integration.sending import CLINIC, leave_unknown
 from tests.integration.service import CONTACT_INFO, PRACTICE, REMINDER, WAITING, Service, deployed
 
@@ -43,11 +44,12 @@ def north(service: Service, north_as_put: Any) -> Service:
 
 @pytest.fixture(scope="module")
 def waiting_as_put(once_deployed: Service, north_as_put: Any) -> Any:
-    """The same table, after a reply that staff must read, and a message of which nobody knows whether it was sent."""
+    """The same, after a reply that staff must read, a message of which nobody knows whether it was sent, and bulks."""
     once_deployed.restore(north_as_put)
     assert once_deployed.record_replies(WAITING) == []
     assert once_deployed.put("north", CLINIC).status == 200
     leave_unknown(once_deployed, "key-0")
+    leave_started(once_deployed)
     assert once_deployed.put("north", PRACTICE).status == 200
     snapshot = once_deployed.snapshot()
     once_deployed.forget()
@@ -56,7 +58,7 @@ def waiting_as_put(once_deployed: Service, north_as_put: Any) -> Any:
 
 @pytest.fixture
 def waiting(service: Service, waiting_as_put: Any) -> Service:
-    """The service with the practice `north`, where a reply of its patient `p-1`, and a message, wait for staff."""
+    """The service with the practice `north`, where a reply, a message, and bulks, all of its patient `p-1`, wait."""
     service.restore(waiting_as_put)
     return service
 

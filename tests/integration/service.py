@@ -20,9 +20,11 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSResponse
 from moto.dynamodb.models import dynamodb_backends
+from moto.s3.models import s3_backends
 from moto.ses.models import ses_backends
 
 from patient_contact import aws as clients
+from patient_contact import bulks
 from tests.local import api, aws, sms
 from tests.local.runtime import ACCOUNT, Runtime, forget_clients
 from tests.local.stream import Stream
@@ -82,6 +84,18 @@ MESSAGES = {
 REMINDER = {"name": "Reminder", "messages": MESSAGES}
 CONTEXT = {"first_name": "Pat", "when": "Monday"}
 MANUAL_TEXT = {"channel": "text", "body": "Please call us."}
+BROADCAST = {
+    "name": "Closed today",
+    "messages": {"text": {"body": "We are closed today."}},
+    "patient_ids": ["p-1"],
+}
+LIST = "lists/north/list.csv"
+CAMPAIGN = {
+    "name": "Flu shots",
+    "messages": {"text": {"body": "Flu shots are here, $first_name."}},
+    "list": {"key": LIST},
+}
+OTHERWISE = {"policy": POLICY_OFF | {"opt_out_blocks_calls": True}}
 
 # A request that each route accepts: its body, if it takes one.
 _PRACTICE = "/v1/practices/{practice_id}"
@@ -92,6 +106,7 @@ ACCEPTED: dict[str, dict[str, Any] | None] = {
     f"GET {_PRACTICE}/automations": None,
     f"GET {_PRACTICE}/automations/{{automation_id}}": None,
     f"PUT {_PRACTICE}/automations/{{automation_id}}": REMINDER,
+    f"POST {_PRACTICE}/automations/{{automation_id}}/dry-run": {**OTHERWISE, "patient_ids": ["p-1"]},
     f"DELETE {_PRACTICE}/automations/{{automation_id}}": None,
     f"GET {_PRACTICE}/routing/truth-table": None,
     f"PUT {_PATIENT}/contact-info": CONTACT_INFO,
@@ -115,7 +130,24 @@ ACCEPTED: dict[str, dict[str, Any] | None] = {
     f"GET {_PRACTICE}/reports/opt-outs": None,
     f"GET {_PRACTICE}/consent-reviews": None,
     f"POST {_PRACTICE}/consent-reviews/{{review_id}}": {"outcome": "not_a_request"},
+    f"POST {_PRACTICE}/broadcasts": BROADCAST,
+    f"POST {_PRACTICE}/campaigns": CAMPAIGN,
+    f"POST {_PRACTICE}/broadcasts/{{bulk_id}}/dry-run": OTHERWISE,
+    f"POST {_PRACTICE}/campaigns/{{bulk_id}}/dry-run": OTHERWISE,
+    **{
+        f"GET {_PRACTICE}/{path}/{{bulk_id}}{part}": None
+        for path in ("broadcasts", "campaigns", "dry-runs")
+        for part in ("", "/recipients", "/unreachable")
+    },
+    **{
+        f"POST {_PRACTICE}/{path}/{{bulk_id}}/{action}": None
+        for path in ("broadcasts", "campaigns")
+        for action in ("pause", "resume", "cancel")
+    },
+    f"POST {_PRACTICE}/dry-runs/{{bulk_id}}/cancel": None,
 }
+# Those that take patient ids, of which 3,000 are no small body.
+LONG = (f"POST {_PRACTICE}/broadcasts", f"POST {_PRACTICE}/automations/{{automation_id}}/dry-run")
 # Takes CSV, where all others take JSON.
 IMPORT = f"POST {_PRACTICE}/imports/consent"
 CSV_HEADER = "number,line,status,said_at,source"
@@ -130,6 +162,27 @@ PARAMETERS = {
     "message_id": "manual:key-0",
     "review_id": "2026-12-10~message-1",
 }
+# The bulks of each kind that `north` has, by where they are found: each by a key that no other request has.
+STARTED = {"broadcasts": "broadcasts", "campaigns": "campaigns", "dry-runs": "automations/reminder/dry-run"}
+BULKS = {found: bulks.id_of("north", path, "key-0") for found, path in STARTED.items()}
+# What a route asks of the bucket of lists, of those that ask for anything there.
+OF_THE_BUCKET = [
+    ("PutObject", f"POST {_PRACTICE}/broadcasts"),
+    ("PutObject", f"POST {_PRACTICE}/automations/{{automation_id}}/dry-run"),
+    ("HeadObject", f"POST {_PRACTICE}/campaigns"),
+    ("GetObject", f"POST {_PRACTICE}/campaigns"),
+    *(
+        ("GetObject", f"GET {_PRACTICE}/{path}/{{bulk_id}}/{part}")
+        for path in BULKS
+        for part in ("recipients", "unreachable")
+    ),
+]
+
+
+def parameters_of(key: str) -> dict[str, str]:
+    """Give a value for each parameter that a path may have; which bulk it is depends on where that is found."""
+    found = [each for each in BULKS if f"/{each}/" in key]
+    return PARAMETERS | {"bulk_id": BULKS[found[0] if found else "broadcasts"]}
 
 
 class Matching:
@@ -228,8 +281,8 @@ class Service:
         return self.call("DELETE", path, **more)
 
     def request(self, key: str, body: object = None, *, query: str = "", **more: Any) -> Answer:
-        """Send a request to a route by its key; other values of `PARAMETERS` may be given by name."""
-        ids = {name: more.pop(name, value) for name, value in PARAMETERS.items()}
+        """Send a request to a route by its key; other values of its parameters may be given by name."""
+        ids = {name: more.pop(name, value) for name, value in parameters_of(key).items()}
         method, _, template = key.partition(" ")
         path = template.format(**{name: urllib.parse.quote(value, safe="") for name, value in ids.items()})
         headers = {"idempotency-key": "key-1", **more.pop("headers", {})}
@@ -240,7 +293,7 @@ class Service:
         """Give the event of a request as a function sees it, with parts of it changed."""
         method, _, path = key.partition(" ")
         (route,) = (route for route in self.routes if route.key == key)
-        parameters = {name: value for name, value in PARAMETERS.items() if f"{{{name}}}" in path}
+        parameters = {name: value for name, value in parameters_of(key).items() if f"{{{name}}}" in path}
         target = path.format(**parameters)
         claims = {"sub": "staff-7", "practice_ids": "north"}
         headers = {"content-type": "application/json", "idempotency-key": "key-1"}
@@ -281,9 +334,21 @@ class Service:
         """Hand what waits to be looked up to look_up_number, and give the places of what goes back to the queue."""
         return self.run("LookUpNumberFunction", *self.waiting_lookups(), receives=receives)
 
+    def cut_rules(self) -> None:
+        """Let no rule put events into queues: nobody takes them from there, and SQS slows with what waits in it."""
+        for bus in ("default", self.environment["EVENT_BUS_NAME"]):
+            for rule in clients.events().list_rules(EventBusName=bus)["Rules"]:
+                named: dict[str, Any] = {"Rule": rule["Name"], "EventBusName": bus}
+                targets = clients.events().list_targets_by_rule(**named)["Targets"]
+                clients.events().remove_targets(**named, Ids=[target["Id"] for target in targets])
+
+    def taken(self, queue: str) -> list[str]:
+        """Take all messages out of a queue, by the name of its address in the environment, and give their bodies."""
+        return [message["Body"] for message in self._received(queue)]
+
     def waiting_lookups(self) -> list[str]:
         """Take all messages out of the queue of numbers to be looked up."""
-        return [message["Body"] for message in self._received("LOOKUPS_QUEUE_URL")]
+        return self.taken("LOOKUPS_QUEUE_URL")
 
     def dead_letters(self, of: str = "AUTOMATIONS") -> list[tuple[str, str]]:
         """Take all messages out of a dead-letter queue and give the reason and body of each."""
@@ -325,20 +390,30 @@ class Service:
             items = [item.to_json()["Attributes"] for of_pk in self._table().items.values() for item in of_pk.values()]
         return sorted(items, key=lambda item: (item["PK"]["S"], item["SK"]["S"]))
 
+    def objects(self) -> dict[str, bytes]:
+        """Give all objects of the bucket of lists, by their names."""
+        return {name: key.value for name, key in sorted(self._bucket().keys.items())}
+
     def snapshot(self) -> Any:
-        """Give a copy of the whole table, in moto's own form."""
+        """Give a copy of the whole table, in moto's own form, and of the bucket of lists."""
         with aws.TABLE_LOCK:
-            return copy.deepcopy(self._table().items)
+            return copy.deepcopy(self._table().items), self.objects()
 
     def restore(self, snapshot: Any) -> None:
-        """Put a copy of the table in the place of the table; the stream says nothing of it."""
+        """Put such a copy in the place of table and bucket; the stream says nothing of it."""
+        items, objects = snapshot
         with aws.TABLE_LOCK:
-            self._table().items = copy.deepcopy(snapshot)
+            self._table().items = copy.deepcopy(items)
+        self._empty_bucket()
+        bucket = self.environment["LISTS_BUCKET"]
+        for name, data in objects.items():
+            s3_backends[ACCOUNT]["aws"].put_object(bucket, name, data)
 
     def forget(self) -> None:
-        """Empty the table, its stream, the queues, and what was published, asked of carriers and sent."""
+        """Empty the table, its stream, the bucket, the queues, and what was published, asked of carriers and sent."""
         with aws.TABLE_LOCK:
             self._table().items.clear()
+        self._empty_bucket()
         self.new_stream_records()
         for name in self.environment:
             if name.endswith("_URL") and self.environment[name].startswith("http"):
@@ -346,6 +421,14 @@ class Service:
         self.events.clear()
         self.carriers.forget()
         ses_backends[ACCOUNT][REGION].sent_messages.clear()
+
+    def _empty_bucket(self) -> None:
+        keys = self._bucket().keys
+        for name in list(keys):
+            keys.pop(name)
+
+    def _bucket(self) -> Any:
+        return s3_backends[ACCOUNT]["aws"].buckets[self.environment["LISTS_BUCKET"]]
 
     def _table(self) -> Any:
         return dynamodb_backends[ACCOUNT][REGION].get_table(self.environment["TABLE_NAME"])
@@ -365,6 +448,7 @@ def deployed() -> Iterator[Service]:
             ses_backends[ACCOUNT][REGION].verify_email_identity(EMAIL_SENDER)
             template = Template({"JwtIssuer": "https://issuer.local", "JwtAudience": "patient-contact"})
             service = Service(template, aws.deploy(template), events, carriers)
+            service.cut_rules()
             for name, value in service.environment.items():
                 # Where AWS is, is not theirs to say.
                 if not name.startswith("AWS_"):
@@ -524,28 +608,33 @@ UNKNOWN_PRACTICE = problem(404, "unknown-practice", "Not Found", "There is no su
 OTHER_PRACTICE = problem(403, "other-practice", "Forbidden", "The token is not for this practice.")
 STALE = problem(412, "stale-version", "Precondition Failed", "The patient has changed since: read the facesheet again.")
 TOO_LARGE = problem(413, "too-large", "Content Too Large", "A body has at most 256 KB.")
+LONG_TOO_LARGE = problem(413, "too-large", "Content Too Large", "A body has at most 1024 KB.")
+BUCKET_BUSY = problem(
+    503, "try-again", "Service Unavailable", "The bucket of lists is busy. Nothing was lost: try again."
+)
 BUSY = problem(503, "busy", "Service Unavailable", "The table is busy. Nothing was lost: try again.")
 FAILED = problem(
     500, "error", "Internal Server Error", "Something failed on our side. It is logged, without your data."
 )
 
 
-def client_error(code: str) -> tuple[AWSResponse, dict[str, Any]]:
+def client_error(code: str, status: int = 400) -> tuple[AWSResponse, dict[str, Any]]:
     """Give the answer of an AWS service that refuses a call for good, its own retries being over."""
-    response = AWSResponse("https://aws.example", 400, {}, None)  # type: ignore[arg-type]  # nobody reads the body
-    return response, {"Error": {"Code": code, "Message": "refused"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    response = AWSResponse("https://aws.example", status, {}, None)  # type: ignore[arg-type]  # nobody reads the body
+    return response, {"Error": {"Code": code, "Message": "refused"}, "ResponseMetadata": {"HTTPStatusCode": status}}
 
 
 @contextmanager
 def fault(
     client: Any, operation: str, answer: Callable[[dict[str, Any]], tuple[AWSResponse, dict[str, Any]] | None]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Let `answer` (given the request) answer calls in the place of AWS, where it gives one; yield the requests."""
+    """Let `answer` (given the request, if it is JSON) answer calls in AWS's place, where it will; yield requests."""
     requests: list[dict[str, Any]] = []
+    is_json = client.meta.service_model.resolved_protocol == "json"
 
     def before_call(model: Any, params: dict[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]] | None:
         body = params["body"]
-        requests.append(json.loads(body) if isinstance(body, str | bytes) and body[:1] in ("{", b"{") else {})
+        requests.append(json.loads(body) if is_json and body[:1] in ("{", b"{") else {})
         return answer(requests[-1])
 
     name = f"before-call.{client.meta.service_model.service_id.hyphenize()}.{operation}".rstrip(".")

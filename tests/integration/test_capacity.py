@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from patient_contact import aws, table
+from tests.integration.bulk import CAMPAIGN, KEY, Work, csv_of, upload
 from tests.integration.sending import CLINIC, leave_unknown, send, to_send
 from tests.integration.service import (
+    BROADCAST,
+    BULKS,
     CELL,
     CONTEXT,
     CSV_FILE,
@@ -324,6 +327,111 @@ class TestWrites:
         assert "TransactWriteItems" not in units.operations
 
 
+def started(service: Service, path: str, body: object) -> tuple[str, dict[str, Any]]:
+    """Start a bulk, and give its path and the event by which its list is read."""
+    answer = service.post(f"north/{path}", body, headers=KEY)
+    assert answer.status == 202, answer
+    (event,) = Work(service).queued()
+    return answer.headers["location"].removeprefix("/v1/practices/"), event
+
+
+def of_bulks(units: dict[str, float]) -> float:
+    return sum(count for pk, count in units.items() if "#BULK#" in pk)
+
+
+class TestBulks:
+    """What a list costs: as much as its patients do, and a few units for a hundred of them."""
+
+    PATIENTS = 20
+
+    @pytest.fixture(autouse=True)
+    def file(self, north: Service) -> None:
+        for n in range(self.PATIENTS):
+            body = {"phones": [{"number": f"+150355502{n:02}", "line_type": "text_enabled"}], "emails": []}
+            assert north.put(f"north/patients/q-{n}/contact-info", body).status == 200
+        north.new_stream_records()
+
+    def ids(self) -> list[str]:
+        return [f"q-{n}" for n in range(self.PATIENTS)]
+
+    def chunk(self, service: Service, path: str, body: object) -> tuple[str, str]:
+        """Start a bulk whose list is one chunk; give its path, and the chunk."""
+        path, event = started(service, path, body)
+        assert service.run("StartBulkFunction", event) == []
+        (chunk,) = Work(service).chunks()
+        return path, chunk
+
+    @pytest.mark.parametrize("strangers", [0, 10])
+    def test_a_chunk_costs_a_decision_for_each_patient_and_its_count_once(self, north: Service, strangers: int) -> None:
+        ids = self.ids() + [f"nobody-{n}" for n in range(strangers)]
+        _, chunk = self.chunk(north, "broadcasts", BROADCAST | {"patient_ids": ids})
+        with used() as units:
+            assert north.run("RouteBatchFunction", chunk) == []
+        # The bulk, its content, and whether the chunk is done.
+        assert of_bulks(units.reads) == 3
+        assert units.of_patients(units.reads) == 2 * self.PATIENTS + strangers
+        assert sum(units.reads.values()) == 1 + 3 + 2 * self.PATIENTS + strangers
+        decisions = [item for item in north.items() if item["SK"]["S"].startswith("DECISION#")]
+        assert units.of_patients(units.writes) == sum(kilobytes(size(each)) + 1 for each in decisions)
+        assert of_bulks(units.writes) == 2 + 2
+        assert units.operations.count("TransactWriteItems") == 1
+
+    def test_a_chunk_that_comes_again_costs_the_reading_of_its_bulk(self, north: Service) -> None:
+        _, chunk = self.chunk(north, "broadcasts", BROADCAST | {"patient_ids": self.ids()})
+        assert north.run("RouteBatchFunction", chunk) == []
+        with used() as units:
+            assert north.run("RouteBatchFunction", chunk) == []
+        assert units.operations == ["BatchGetItem"]
+        assert (sum(units.reads.values()), units.writes) == (4, {})
+
+    def test_a_dry_run_writes_a_mark_for_each_patient(self, north: Service) -> None:
+        over = BROADCAST | {"patient_ids": self.ids()}
+        _, chunk = self.chunk(north, "broadcasts?dry_run=true", over)
+        with used() as units:
+            assert north.run("RouteBatchFunction", chunk) == []
+        assert sum(units.reads.values()) == 1 + 3 + 2 * self.PATIENTS
+        assert units.of_patients(units.writes) == self.PATIENTS
+        assert of_bulks(units.writes) == 2 + 2
+
+    @pytest.mark.parametrize("rows", [10, 5_000])
+    def test_reading_a_list_costs_the_table_the_same_whatever_its_length(self, north: Service, rows: int) -> None:
+        key = upload(north, csv_of(f"q-{n}" for n in range(rows)))
+        _, event = started(north, "campaigns", CAMPAIGN | {"list": {"key": key}})
+        with used() as units:
+            assert north.run("StartBulkFunction", event) == []
+        assert len(Work(north).chunks()) == max(1, rows // 100)
+        assert units.operations == ["GetItem", "TransactWriteItems", "TransactWriteItems"]
+        assert (sum(units.reads.values()), sum(units.writes.values())) == (1, 2 + 2)
+
+    def test_what_became_of_messages_of_a_chunk_is_counted_together(self, north: Service) -> None:
+        assert north.put("north", CLINIC).status == 200
+        _, chunk = self.chunk(north, "broadcasts", BROADCAST | {"patient_ids": self.ids()})
+        assert north.run("RouteBatchFunction", chunk) == []
+        assert send(north, *to_send(north)) == []
+        records = north.new_stream_records()
+        with used() as units:
+            assert north.publish(records) == []
+        assert of_bulks(units.reads) == 1
+        assert of_bulks(units.writes) == 2 + 2
+        assert units.operations.count("TransactWriteItems") == 1
+
+    def test_progress_costs_two_units_and_a_page_of_recipients_one_more_for_its_chunks(self, north: Service) -> None:
+        path, chunk = self.chunk(north, "broadcasts", BROADCAST | {"patient_ids": self.ids()})
+        assert north.run("RouteBatchFunction", chunk) == []
+        for part, reads in (("", 2), ("/recipients", 3), ("/unreachable", 3)):
+            with used() as units:
+                assert north.get(path + part).status == 200
+            assert (sum(units.reads.values()), units.writes) == (reads, {})
+
+    def test_a_broadcast_takes_its_texts_of_the_day_as_it_starts(self, north: Service) -> None:
+        with used() as units:
+            answer = north.post("north/broadcasts", BROADCAST | {"patient_ids": self.ids()}, headers=KEY)
+        assert answer.status == 202
+        # The practice, and whether it was started before.
+        assert units.operations == ["GetItem", "GetItem", "TransactWriteItems"]
+        assert (sum(units.reads.values()), sum(units.writes.values())) == (2, 3 * 2)
+
+
 def test_no_route_and_no_event_scans_the_table(waiting: Service) -> None:
     invoked: list[str] = []
     invoke = waiting.runtime.invoke
@@ -362,6 +470,14 @@ def test_no_route_and_no_event_scans_the_table(waiting: Service) -> None:
         about = receipt("TEXT_INVALID", "provider-3", context=context, destinationPhoneNumber=None)
         assert waiting.record_receipts(receipt("TEXT_UNREACHABLE"), receipt(), about, "junk") == []
         waiting.runtime.invoke("WatchDueFunction", {})
+        assert waiting.post("north/broadcasts", BROADCAST, headers={"idempotency-key": "key-4"}).status == 202
+        assert len(Work(waiting).route()) > 1
+        for path in BULKS:
+            for part in ("recipients?outcome=deliver&limit=1", "unreachable"):
+                for accept in ("application/json", "text/csv"):
+                    answer = waiting.get(f"north/{path}/{BULKS[path]}/{part}", headers={"accept": accept})
+                    assert answer.status == 200
+        assert waiting.run("StartBulkFunction", "junk") == waiting.run("RouteBatchFunction", "junk") == []
         waiting.publish(waiting.new_stream_records())
     assert set(invoked) == {function.name for function in waiting.functions}
     assert set(units.operations) == {

@@ -1,6 +1,7 @@
 """What holds for every route: tokens, ids, bodies, and a table that does not answer."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from patient_contact import aws
 from tests.integration.service import (
     ACCEPTED,
+    BUCKET_BUSY,
+    BULKS,
     BUSY,
     CELL,
     CSV_FILE,
@@ -17,6 +20,9 @@ from tests.integration.service import (
     FAILED,
     IMPORT,
     LANDLINE,
+    LONG,
+    LONG_TOO_LARGE,
+    OF_THE_BUCKET,
     OTHER_PRACTICE,
     TOO_LARGE,
     WITH_BODY,
@@ -32,8 +38,7 @@ from tests.integration.service import (
 )
 
 MAX_BODY = 256 * 1024
-MAX_CSV = 1024 * 1024
-CSV_TOO_LARGE = problem(413, "too-large", "Content Too Large", "A body has at most 1024 KB.")
+MAX_LONG_BODY = 1024 * 1024
 NOT_JSON = problem(400, "malformed", "Bad Request", "The body is not valid JSON.")
 NOT_UTF_8 = problem(400, "malformed", "Bad Request", "The body is not UTF-8.")
 NOT_BASE64 = problem(400, "malformed", "Bad Request", "The body is not valid base64.")
@@ -52,6 +57,16 @@ def north(waiting: Service) -> Service:
     return waiting
 
 
+def kept(service: Service) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """All that the service keeps: what is in its table, and in the bucket of lists."""
+    return service.items(), service.objects()
+
+
+def limit(key: str) -> tuple[int, Answer]:
+    """How long the body of a route may be, and the answer to one that is longer."""
+    return (MAX_LONG_BODY, LONG_TOO_LARGE) if key in LONG else (MAX_BODY, TOO_LARGE)
+
+
 def refused_id(name: str) -> Answer:
     message = "the id of a review, as the list gives it" if name == "review_id" else ID
     return invalid((["path", name], "string_pattern_mismatch", message))
@@ -64,12 +79,12 @@ def test_these_are_all_the_routes_of_the_template(service: Service) -> None:
 class TestToken:
     @every_route
     def test_a_practice_outside_the_token_is_forbidden_whether_it_exists_or_not(self, north: Service, key: str) -> None:
-        before = north.items()
+        before = kept(north)
         for practice_id in ("north", "nowhere"):
             for practice_ids in (["south"], ["nort", "northern", "NORTH"], [""], []):
                 answer = north.request(key, EVERY_ROUTE[key], practice_id=practice_id, practice_ids=practice_ids)
                 assert answer == OTHER_PRACTICE
-        assert north.items() == before
+        assert kept(north) == before
 
     @every_route
     def test_a_token_with_every_scope_but_the_routes_own_is_forbidden_by_the_gateway(
@@ -97,8 +112,8 @@ class TestToken:
 class TestIds:
     @every_route
     def test_an_id_that_is_none_is_refused_and_never_a_key(self, north: Service, key: str) -> None:
-        before = north.items()
-        for name in ("practice_id", "patient_id", "automation_id", "message_id", "review_id"):
+        before = kept(north)
+        for name in ("practice_id", "patient_id", "automation_id", "message_id", "review_id", "bulk_id"):
             if f"{{{name}}}" not in key:
                 continue
             for value in ("a#b", "a b", "é", "☎", "%", "a\n", "\x00", "x" * 401, "'", "<b>", "a:b#c", "a\\b"):
@@ -113,7 +128,7 @@ class TestIds:
                     assert answer in (OTHER_PRACTICE, refused_id(name))
                 else:
                     assert north.request(key, ACCEPTED[key], **ids) == refused_id(name), value
-        assert north.items() == before
+        assert kept(north) == before
 
     @pytest.mark.parametrize(
         "review_id",
@@ -135,6 +150,16 @@ class TestIds:
         unknown = problem(404, "unknown-review", "Not Found", "There is no such review.")
         for other in ("2026-12-09~message-1", "2026-12-10~message-2", "9999-99-99~" + "x" * 128):
             assert north.request(key, ACCEPTED[key], review_id=other) == unknown
+
+    @pytest.mark.parametrize("key", [key for key in EVERY_ROUTE if "{bulk_id}" in key])
+    def test_a_bulk_is_found_at_its_own_path_alone(self, north: Service, key: str) -> None:
+        before = kept(north)
+        (path,) = (each for each in BULKS if f"/{each}/" in key)
+        kind = path.removesuffix("s")
+        unknown = problem(404, f"unknown-{kind}", "Not Found", f"There is no such {kind}.")
+        for bulk_id in (*(each for other, each in BULKS.items() if other != path), "reminder", "0" * 36):
+            assert north.request(key, ACCEPTED[key], bulk_id=bulk_id) == unknown
+        assert kept(north) == before
 
     @pytest.mark.parametrize("patient_id", ["x" * 129, "x" * 200, "a:b"])
     def test_a_patients_id_is_at_most_128_characters_without_a_colon(self, north: Service, patient_id: str) -> None:
@@ -159,7 +184,7 @@ class TestIds:
 class TestBodies:
     @every_body
     def test_what_is_no_json_object_is_refused_and_nothing_is_written(self, north: Service, key: str) -> None:
-        before = north.items()
+        before = kept(north)
         for body, answer in (
             (b"{", NOT_JSON),
             (b"{'a': 1}", NOT_JSON),
@@ -179,7 +204,7 @@ class TestBodies:
             (b'{"a": "\xc3\x28"}', NOT_UTF_8),
         ):
             assert north.request(key, body) == answer, body[:20]
-        assert north.items() == before
+        assert kept(north) == before
 
     @every_body
     def test_a_nest_that_python_can_still_read_is_refused_as_any_unknown_field(self, north: Service, key: str) -> None:
@@ -200,7 +225,7 @@ class TestBodies:
 
     @every_body
     def test_lone_surrogates_anywhere_are_refused_and_not_an_error_of_ours(self, north: Service, key: str) -> None:
-        before = north.items()
+        before = kept(north)
 
         def spoiled(value: Any) -> Any:
             if isinstance(value, dict):
@@ -212,7 +237,7 @@ class TestBodies:
             north.request(key, {**(ACCEPTED[key] or {}), "\udfff": "x"}),
         ]
         assert [answer.status for answer in answers] == [422, 422]
-        assert north.items() == before
+        assert kept(north) == before
 
     @every_body
     def test_a_body_in_base64_is_decoded(self, north: Service, key: str) -> None:
@@ -239,18 +264,22 @@ class TestBodies:
             assert north.invoke_route(key, event) == answer, body
 
     @every_json_route
-    def test_a_body_over_256_kb_is_too_large_before_anything_else_is_looked_at(self, north: Service, key: str) -> None:
-        long = b"{" + b" " * MAX_BODY
-        for body in (long, b"\xff" * (MAX_BODY + 1), "é".encode() * (MAX_BODY // 2 + 1)):
-            assert north.request(key, body) == TOO_LARGE
-            assert north.request(key, body, practice_ids=["south"]) == TOO_LARGE
+    def test_a_body_over_256_kb_or_with_many_ids_1_mb_is_too_large_before_anything_else_is_looked_at(
+        self, north: Service, key: str
+    ) -> None:
+        longest, too_large = limit(key)
+        long = b"{" + b" " * longest
+        for body in (long, b"\xff" * (longest + 1), "é".encode() * (longest // 2 + 1)):
+            assert north.request(key, body) == too_large
+            assert north.request(key, body, practice_ids=["south"]) == too_large
         answer = north.request(key, long, headers={"content-type": "application/octet-stream"})
-        assert answer == TOO_LARGE
+        assert answer == too_large
 
     @every_body
-    def test_a_body_of_exactly_256_kb_is_read(self, north: Service, key: str) -> None:
+    def test_a_body_that_is_as_long_as_it_may_be_is_read(self, north: Service, key: str) -> None:
         text = json.dumps(ACCEPTED[key]).encode()
-        body = text + b" " * (MAX_BODY - len(text))
+        longest, _ = limit(key)
+        body = text + b" " * (longest - len(text))
         for content_type in ("application/json", "application/octet-stream"):
             assert north.request(key, body, headers={"content-type": content_type}).status in (200, 202)
 
@@ -288,7 +317,7 @@ class TestCsv:
     def test_broken_base64_and_bytes_that_are_not_utf_8_are_malformed_and_nothing_is_written(
         self, north: Service
     ) -> None:
-        before = north.items()
+        before = kept(north)
         for body, answer in (
             ("e30", NOT_BASE64),
             ("****", NOT_BASE64),
@@ -302,29 +331,29 @@ class TestCsv:
         for data in (b"\xff\xfe", CSV_FILE.encode("utf-16"), f"{CSV_FILE}é".encode("cp1252")):
             for content_type in ("text/csv", "application/octet-stream"):
                 assert north.request(IMPORT, data, headers={"content-type": content_type}) == NOT_UTF_8
-        assert north.items() == before
+        assert kept(north) == before
 
     @pytest.mark.parametrize("body", [b"{}", b'{"number": 1}', b"\x00", b"[" * 10_000])
     def test_what_has_no_header_is_refused_whole_and_nothing_is_written(
         self, north: Service, body: bytes | None
     ) -> None:
-        before = north.items()
+        before = kept(north)
         message = f"the first line is a header with the columns {CSV_HEADER}, each once, separated by commas"
         assert north.request(IMPORT, body) == invalid((["body"], "csv", message))
-        assert north.items() == before
+        assert kept(north) == before
 
     @pytest.mark.parametrize("body", [None, b"", b" ", "\ufeff".encode()])
     def test_what_is_empty_is_refused_and_nothing_is_written(self, north: Service, body: bytes | None) -> None:
-        before = north.items()
+        before = kept(north)
         assert north.request(IMPORT, body) == invalid((["body"], "csv", "the file is empty"))
-        assert north.items() == before
+        assert kept(north) == before
 
     @pytest.mark.parametrize("key", sorted(EVERY_ROUTE))
     def test_a_query_parameter_that_a_route_does_not_know_is_refused(self, north: Service, key: str) -> None:
-        before = north.items()
+        before = kept(north)
         answer = north.request(key, EVERY_ROUTE[key], query="?surprise=1")
         assert answer == invalid((["query", "surprise"], "extra_forbidden", "there is no such parameter here"))
-        assert north.items() == before
+        assert kept(north) == before
 
     def test_half_an_emoji_is_refused_with_its_row_and_not_an_error_of_ours(self, north: Service) -> None:
         row = f"{CELL},main,opted_out,2025-11-20T17:02:11Z,"
@@ -337,18 +366,23 @@ class TestCsv:
         assert answer == Answer(200, {**self.IMPORTED.body, "rows": 3, "refused": refused}, {})
 
     def test_a_file_over_1_mb_is_too_large_before_anything_else_is_looked_at(self, north: Service) -> None:
-        before = north.items()
-        long = CSV_FILE.encode() + b"\n" * MAX_CSV
-        for body in (long, b"\xff" * (MAX_CSV + 1), "é".encode() * (MAX_CSV // 2 + 1), b" " * 9 * MAX_CSV):
+        before = kept(north)
+        long = CSV_FILE.encode() + b"\n" * MAX_LONG_BODY
+        for body in (
+            long,
+            b"\xff" * (MAX_LONG_BODY + 1),
+            "é".encode() * (MAX_LONG_BODY // 2 + 1),
+            b" " * 9 * MAX_LONG_BODY,
+        ):
             for content_type in ("text/csv", "application/octet-stream"):
                 headers = {"content-type": content_type}
-                assert north.request(IMPORT, body, headers=headers) == CSV_TOO_LARGE
-                assert north.request(IMPORT, body, headers=headers, practice_ids=["south"]) == CSV_TOO_LARGE
-        assert north.request(IMPORT, long, query="?dry_run=true") == CSV_TOO_LARGE
-        assert north.items() == before
+                assert north.request(IMPORT, body, headers=headers) == LONG_TOO_LARGE
+                assert north.request(IMPORT, body, headers=headers, practice_ids=["south"]) == LONG_TOO_LARGE
+        assert north.request(IMPORT, long, query="?dry_run=true") == LONG_TOO_LARGE
+        assert kept(north) == before
 
     @pytest.mark.parametrize("content_type", ["text/csv", "application/octet-stream"])
-    @pytest.mark.parametrize("size", [MAX_BODY + 1, MAX_CSV])
+    @pytest.mark.parametrize("size", [MAX_BODY + 1, MAX_LONG_BODY])
     def test_a_file_of_up_to_1_mb_is_read(self, north: Service, content_type: str, size: int) -> None:
         body = CSV_FILE.encode() + b"\n" * (size - len(CSV_FILE))
         assert north.request(IMPORT, body, headers={"content-type": content_type}) == self.IMPORTED
@@ -359,7 +393,7 @@ class TestFaults:
     def test_a_table_that_throttles_is_503_with_retry_after_and_nothing_is_written(
         self, north: Service, key: str
     ) -> None:
-        before = north.items()
+        before = kept(north)
         calls = ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchGetItem")
         # The call that the route makes first, and only that one: batch reads wait for seconds before they give up.
         with fault(aws.dynamodb(), "", lambda _: client_error("ThrottlingException")) as requests:
@@ -367,7 +401,7 @@ class TestFaults:
         assert answer == BUSY
         assert answer.headers["retry-after"] == "1"
         assert len(requests) == 1, calls
-        assert north.items() == before
+        assert kept(north) == before
 
     @pytest.mark.parametrize(
         "code",
@@ -400,6 +434,11 @@ class TestFaults:
             ("GetItem", "POST /v1/practices/{practice_id}/consent-reviews/{review_id}"),
             ("TransactWriteItems", "POST /v1/practices/{practice_id}/consent-reviews/{review_id}"),
             ("TransactWriteItems", IMPORT),
+            ("GetItem", "GET /v1/practices/{practice_id}/dry-runs/{bulk_id}"),
+            ("Query", "GET /v1/practices/{practice_id}/broadcasts/{bulk_id}/recipients"),
+            ("TransactWriteItems", "POST /v1/practices/{practice_id}/broadcasts"),
+            ("TransactWriteItems", "POST /v1/practices/{practice_id}/campaigns/{bulk_id}/dry-run"),
+            ("TransactWriteItems", "POST /v1/practices/{practice_id}/campaigns/{bulk_id}/pause"),
         ],
     )
     def test_each_way_of_being_busy_on_each_kind_of_call_is_503(
@@ -426,12 +465,12 @@ class TestFaults:
     )
     def test_what_stays_unread_is_503_and_never_taken_for_none(self, north: Service, key: str) -> None:
         assert north.record_replies(reply("STOP", "message-2")) == []
-        before = north.items()
+        before = kept(north)
         with throttled("BatchGetItem"):
             answer = north.request(key, EVERY_ROUTE[key])
         assert answer == BUSY
         assert answer.headers["retry-after"] == "1"
-        assert north.items() == before
+        assert kept(north) == before
 
     def test_an_import_that_is_throttled_after_some_rows_can_be_sent_again(self, north: Service) -> None:
         rows = "".join(f"+150355513{n:02},main,opted_out,2025-11-20T17:02:11Z,old\n" for n in range(40))
@@ -473,6 +512,52 @@ class TestFaults:
     def test_what_nobody_expects_is_500_without_a_word_of_what_it_was(self, north: Service, key: str) -> None:
         with fault(aws.dynamodb(), "", lambda _: client_error("AccessDeniedException")):
             assert north.request(key, EVERY_ROUTE[key]) == FAILED
+
+
+class TestFaultsOfTheBucket:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            client_error("SlowDown", 503),
+            client_error("InternalError", 500),
+            client_error("RequestTimeout"),
+            EndpointConnectionError(endpoint_url="https://s3.example"),
+            ReadTimeoutError(endpoint_url="https://s3.example"),
+        ],
+    )
+    @pytest.mark.parametrize(("operation", "key"), OF_THE_BUCKET)
+    def test_a_bucket_that_does_not_answer_now_is_503_with_retry_after_and_nothing_is_written(
+        self, north: Service, operation: str, key: str, answer: Any
+    ) -> None:
+        before = kept(north)
+        with fault(aws.s3(), operation, partial(answered, answer)) as requests:
+            answer = north.request(key, EVERY_ROUTE[key])
+        assert answer == BUCKET_BUSY
+        assert answer.headers["retry-after"] == "1"
+        assert len(requests) == 1
+        assert kept(north) == before
+
+    @pytest.mark.parametrize(("operation", "key"), OF_THE_BUCKET)
+    def test_what_nobody_expects_of_it_is_500_without_a_word_of_what_it_was(
+        self, north: Service, operation: str, key: str
+    ) -> None:
+        before = kept(north)
+        with fault(aws.s3(), operation, lambda _: client_error("AccessDenied", 403)):
+            assert north.request(key, EVERY_ROUTE[key]) == FAILED
+        assert kept(north) == before
+
+    @pytest.mark.parametrize("key", [key for key in EVERY_ROUTE if key not in {key for _, key in OF_THE_BUCKET}])
+    def test_no_other_route_asks_for_anything_there(self, north: Service, key: str) -> None:
+        with fault(aws.s3(), "", lambda _: client_error("AccessDenied", 403)) as requests:
+            assert north.request(key, EVERY_ROUTE[key]).status in (200, 202, 204)
+        assert requests == []
+
+
+def answered(answer: Any, _: object) -> Any:
+    """Answer a call, or fail it."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def test_a_token_that_names_nobody_is_refused(north: Service) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from patient_contact import aws
 from tests.integration.service import (
     CELL,
     CONTACT_INFO,
@@ -20,7 +21,13 @@ from tests.integration.service import (
     problem,
 )
 
-ANSWERED = {"practice_id": "north", **PRACTICE, "policy": POLICY_OFF, "sending": False}
+ANSWERED = {
+    "practice_id": "north",
+    **PRACTICE,
+    "policy": POLICY_OFF,
+    "sending": False,
+    "broadcast_texts_per_day": 3_000,
+}
 LINES: Any = PRACTICE["lines"]
 MAIN, BILLING = LINES
 US_WARNING = {
@@ -79,6 +86,24 @@ class TestPractice:
         assert north.put("north", changed) == Answer(200, {**expected, "warnings": []}, {})
         assert north.get("north") == Answer(200, expected, {})
 
+    @pytest.mark.parametrize("texts", [0, 1, 1_000_000])
+    def test_how_many_texts_broadcasts_may_take_in_a_day_reads_as_it_was_put(self, north: Service, texts: int) -> None:
+        body = PRACTICE | {"broadcast_texts_per_day": texts}
+        expected = ANSWERED | {"broadcast_texts_per_day": texts}
+        assert north.put("north", body) == Answer(200, {**expected, "warnings": [US_WARNING]}, {})
+        assert north.get("north") == Answer(200, expected, {})
+        # Put without, it is as it is by default.
+        assert north.put("north", PRACTICE).status == 200
+        assert north.get("north") == Answer(200, ANSWERED, {})
+
+    def test_a_practice_that_was_put_before_there_was_such_a_number_has_that_of_the_default(
+        self, north: Service
+    ) -> None:
+        (item,) = (item for item in north.items() if item["SK"]["S"] == "PRACTICE")
+        del item["broadcast_texts_per_day"]
+        aws.dynamodb().put_item(TableName=north.environment["TABLE_NAME"], Item=item)
+        assert north.get("north") == Answer(200, ANSWERED, {})
+
     def test_only_practices_in_the_us_are_warned_of_calls_to_those_who_opted_out(self, service: Service) -> None:
         canada = PRACTICE | {"time_zone": "America/Toronto", "default_country": "CA"}
         assert service.put("north", canada).body["warnings"] == []
@@ -114,6 +139,26 @@ class TestPractice:
                 (["body", "default_country"], "value_error", "not a country code of ISO 3166, like US"),
             ),
             ({"sending": "on"}, (["body", "sending"], "bool_type", "Input should be a valid boolean")),
+            (
+                {"broadcast_texts_per_day": -1},
+                (
+                    ["body", "broadcast_texts_per_day"],
+                    "greater_than_equal",
+                    "Input should be greater than or equal to 0",
+                ),
+            ),
+            (
+                {"broadcast_texts_per_day": 1_000_001},
+                (
+                    ["body", "broadcast_texts_per_day"],
+                    "less_than_equal",
+                    "Input should be less than or equal to 1000000",
+                ),
+            ),
+            (
+                {"broadcast_texts_per_day": "3000"},
+                (["body", "broadcast_texts_per_day"], "int_type", "Input should be a valid integer"),
+            ),
             ({"default_line": "other"}, (["body"], "value_error", "default_line is not among the lines")),
             (
                 {"lines": []},

@@ -5,8 +5,14 @@ from typing import Any
 
 import pytest
 
+from patient_contact import bulks
+from patient_contact.bulk import Step
+from tests.integration.bulk import Work, csv_of, leave_started, upload
 from tests.integration.sending import leave_unknown, send, to_send, wire
 from tests.integration.service import (
+    BROADCAST,
+    BULKS,
+    CAMPAIGN,
     CELL,
     CSV_HEADER,
     EVERY_ROUTE,
@@ -14,9 +20,13 @@ from tests.integration.service import (
     LANDLINE,
     PRACTICE,
     REMINDER,
+    STARTED,
     WAITING,
     Answer,
     Service,
+    bus_event,
+    invalid,
+    problem,
     receipt,
     reply,
     trigger,
@@ -24,7 +34,7 @@ from tests.integration.service import (
 from tests.local import sms
 
 # Both practices have the patient p-1, the automation reminder, the message ids (one whose outcome is unknown), an id of
-# a review and phones; all else tells whose.
+# a review, ids of bulks, the name of a list, and phones; all else tells whose.
 THEIRS = "southern"
 SOUTH = PRACTICE | {
     "name": f"{THEIRS} Clinic",
@@ -81,6 +91,8 @@ def fill(service: Service, practice_id: str, practice: dict[str, Any], mark: str
         put(f"/patients/{patient_id}/contact-info", marked(practice_id, patient_id, mark))
         leave_unknown(service, "key-0", practice_id, patient_id)
         put(f"/patients/{patient_id}/do-not-contact", {"enabled": mark == THEIRS, "note": f"note {mark}"})
+    leave_started(service, practice_id, "key-0", "p-1", mark)
+    leave_started(service, practice_id, mark, f"p-{mark}", mark)
     put("", practice)
     for patient_id in ("p-1", f"p-{mark}"):
         text = {"channel": "text", "body": f"Hi {mark}"}
@@ -99,11 +111,22 @@ def fill(service: Service, practice_id: str, practice: dict[str, Any], mark: str
     assert service.record_receipts(receipt("TEXT_UNREACHABLE", f"lost-{mark}", originationPhoneNumber=main)) == []
 
 
+id_of = bulks.id_of
+
+
+def one_id_of(practice_id: str, path: str, idempotency_key: str) -> str:
+    """Give the id of a bulk as if the practice was the north, whichever it is."""
+    return id_of("north", path, idempotency_key)
+
+
 @pytest.fixture(scope="module")
 def both_as_put(once_deployed: Service) -> Any:
     """A table with the practices `north` and `south`, put in over HTTP and by automations."""
-    fill(once_deployed, "north", dict(PRACTICE), "northern")
-    fill(once_deployed, "south", dict(SOUTH), THEIRS)
+    with pytest.MonkeyPatch.context() as patch:
+        # An id is a digest of the practice, too: so that both have the same ones, it is not.
+        patch.setattr(bulks, "id_of", one_id_of)
+        fill(once_deployed, "north", dict(PRACTICE), "northern")
+        fill(once_deployed, "south", dict(SOUTH), THEIRS)
     opt_out = {"phone_number": CELL, "line": "main", "status": "opted_out"}
     answer = once_deployed.put("south/patients/p-1/sms-consent", opt_out, practice_ids=["south"])
     assert answer.body["sms_consent"]["status"] == "Opted Out of 1 numbers"
@@ -129,9 +152,15 @@ def of(practice_id: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def objects_of(practice_id: str, service: Service) -> dict[str, bytes]:
+    """Those of the bucket's objects that are a practice's."""
+    return {name: data for name, data in service.objects().items() if name.split("/")[1] == practice_id}
+
+
 @pytest.mark.parametrize("key", EVERY_ROUTE)
 def test_no_route_answers_or_touches_anything_of_the_other_practice(both: Service, key: str) -> None:
-    before = both.items()
+    before, objects = both.items(), objects_of("south", both)
+    assert objects
     body = EVERY_ROUTE[key]
     if key.endswith("/sms-consent"):
         body = {"phone_number": CELL, "line": "main", "status": "opted_out"}
@@ -145,25 +174,33 @@ def test_no_route_answers_or_touches_anything_of_the_other_practice(both: Servic
     assert "south" not in shown
     assert not any(line in shown for line in (MAIN["south"], SECOND["south"]))
     assert of("south", both.items()) == of("south", before)
+    assert objects_of("south", both) == objects
 
 
 ONLY_THEIRS = {"patient_id": f"p-{THEIRS}", "automation_id": THEIRS, "review_id": f"2026-12-10~{THEIRS}"}
+THEIR_BULKS = {found: one_id_of("south", path, THEIRS) for found, path in STARTED.items()}
 # All but those that make what is not there.
 ABOUT_SOMETHING = [
     key
     for key in EVERY_ROUTE
-    if any(f"{{{name}}}" in key for name in ONLY_THEIRS)
+    if any(f"{{{name}}}" in key for name in (*ONLY_THEIRS, "bulk_id"))
     and not (key.startswith("PUT") and key.endswith(("{automation_id}", "contact-info")))
 ]
 
 
 @pytest.mark.parametrize("key", ABOUT_SOMETHING)
 def test_what_only_the_other_practice_has_is_unknown(both: Service, key: str) -> None:
-    (name, *_) = (name for name in ONLY_THEIRS if f"{{{name}}}" in key)
-    before = both.items()
-    answer = both.request(key, EVERY_ROUTE[key], **{name: ONLY_THEIRS[name]})
+    theirs = dict(ONLY_THEIRS)
+    for path, bulk_id in THEIR_BULKS.items():
+        if f"/{path}/" in key:
+            theirs["bulk_id"] = bulk_id
+    (name, *_) = (name for name in theirs if f"{{{name}}}" in key)
+    before = both.items(), both.objects()
+    answer = both.request(key, EVERY_ROUTE[key], **{name: theirs[name]})
     assert answer.status == 404
-    assert both.items() == before
+    assert (both.items(), both.objects()) == before
+    # There is such a thing, at the other practice.
+    assert both.request(key, EVERY_ROUTE[key], practice_id="south", **{name: theirs[name]}).status != 404
 
 
 def test_what_is_put_under_an_id_that_the_other_practice_has_is_ones_own(both: Service) -> None:
@@ -200,8 +237,14 @@ def test_an_opt_out_at_one_practice_is_none_at_the_other(both: Service) -> None:
     assert (answer.body["outcome"], answer.body["facts"]["sms_consent"]) == ("deliver", [own])
 
 
+# What is told of the bulks that both practices have.
+PATHS_OF_BULKS = [
+    f"{path}/{bulk_id}{part}" for path, bulk_id in BULKS.items() for part in ("", "/recipients", "/unreachable")
+]
+
+
 def everything_of(service: Service, practice_id: str) -> list[Any]:
-    """All that a practice is told of its patients' messages, consent and numbers."""
+    """All that a practice is told of its patients' messages, consent and numbers, and of its bulks."""
     own = {"practice_ids": [practice_id]}
     messages = [
         {"class": "automation", "channels": ["text", "call"]},
@@ -217,7 +260,11 @@ def everything_of(service: Service, practice_id: str) -> list[Any]:
         service.get(f"{practice_id}/decisions/unknown", **own).body,
         service.get(f"{practice_id}/patients/p-1/decisions", **own).body,
         service.post(f"{practice_id}/routing/evaluate", {"messages": messages, "patient_id": "p-1"}, **own).body,
+        # But for when they end, which is guessed each time.
+        *(service.get(f"{practice_id}/{path}", **own).body | {"estimated_end": None} for path in PATHS_OF_BULKS),
         of(practice_id, service.items()),
+        # Whatever is in a list is the practice's own, its bytes included.
+        {name: data.decode() for name, data in objects_of(practice_id, service).items()},
     ]
 
 
@@ -285,6 +332,66 @@ def register(service: Service) -> None:
     assert service.put("south/patients/p-1/contact-info", body, practice_ids=["south"]).status == 200
 
 
+def steer(path: str, *actions: str) -> Any:
+    """Do this to a bulk of the south, and let whatever is announced then be done; the north has one of the same id."""
+
+    def steered(service: Service) -> None:
+        for action in actions:
+            told = service.post(f"south/{path}/{BULKS[path]}/{action}", practice_ids=["south"])
+            assert told.status == 200, told
+            Work(service).route()
+
+    return steered
+
+
+def route_the_rest(service: Service) -> None:
+    """Route all chunks of the dry run."""
+    event = {"practice_id": "south", "bulk_id": BULKS["dry-runs"], "run": 1}
+    item = {"state": "running", "run": 1}
+    begin = {"begin": 0, "number": 0, "first_row": 1}
+    # As if nothing of it had been queued.
+    step = Step({"cursor": begin, "read_run": 0}, item)
+    assert bulks.take("south", BULKS["dry-runs"], step, item)
+    queued = bus_event(event, **{"detail-type": "BulkQueued", "source": "patient-contact.bulk"})
+    assert service.run("StartBulkFunction", queued) == []
+    chunks = Work(service).chunks()
+    assert len(chunks) == 2
+    for chunk in chunks:
+        assert service.run("RouteBatchFunction", chunk) == []
+
+
+def send_lists(service: Service) -> None:
+    """Send what is routed of the south's bulks, which is counted where it is told."""
+    assert service.put("south", SOUTH | {"sending": True}, practice_ids=["south"]).status == 200
+    # Announced once more, since that was done.
+    for action in ("pause", "resume"):
+        steer("campaigns", action)(service)
+    Work(service).send()
+    counted = service.get(f"south/campaigns/{BULKS['campaigns']}", practice_ids=["south"]).body
+    # Who opted out meanwhile is not texted.
+    assert (counted["state"], counted["routed"], counted["withdrawn"]) == ("completed", 1, 1)
+
+
+def start(path: str, body: dict[str, Any]) -> Any:
+    """Start a bulk in the south, under a key that the north has used, too, and let it run."""
+
+    def started(service: Service) -> None:
+        headers = {"idempotency-key": "key-0"}
+        told = service.post(f"south/{path}", body, headers=headers, practice_ids=["south"])
+        assert told.status == 202, told
+        Work(service).route()
+
+    return started
+
+
+def replace_list(service: Service) -> None:
+    """Upload another list under the name that both have; what is over it ends."""
+    upload(service, csv_of([THEIRS]), practice_id="south")
+    steer("campaigns", "pause", "resume")(service)
+    counted = service.get(f"south/campaigns/{BULKS['campaigns']}", practice_ids=["south"]).body
+    assert counted["state"] == "failed"
+
+
 def reply_to(number: str, text: str, message_id: str = "message-9") -> Any:
     """Let a patient write to a line of the south; the same message id is in use in the north."""
     return lambda service: service.record_replies(
@@ -307,6 +414,16 @@ SAID_IN_THE_SOUTH: dict[str, Any] = {
     "what became of a message": resolve,
     "a receipt of an attempt": hear,
     "a refusal": be_refused,
+    "a broadcast": start("broadcasts", BROADCAST | {"patient_ids": ["p-1", f"p-{THEIRS}"]}),
+    "a campaign": start("campaigns", CAMPAIGN | {"list": {"key": "lists/south/list.csv"}}),
+    "a dry run of a campaign": start(f"campaigns/{BULKS['campaigns']}/dry-run", {}),
+    "a pause of a broadcast": steer("broadcasts", "pause"),
+    "a pause and more of a campaign": steer("campaigns", "pause", "resume", "cancel"),
+    "the end of a broadcast": steer("broadcasts", "cancel"),
+    "the end of a dry run": steer("dry-runs", "cancel"),
+    "the rest of a dry run": route_the_rest,
+    "texts of lists": send_lists,
+    "another list of the same name": replace_list,
 }
 
 
@@ -319,6 +436,112 @@ def test_what_is_said_at_one_practice_of_a_phone_that_both_know_never_shows_or_c
     assert everything_of(both, "south") != south
     assert everything_of(both, "north") == north
     assert THEIRS not in json.dumps(north)
+
+
+# Where a list of the south is, or seems to be, and why it is none of the north's.
+NOT_OURS = "a list lies under lists/north/ in the bucket of lists"
+NO_NAME = "a list's name has no empty parts and none of dots alone"
+LISTS_OF_THE_SOUTH = {
+    "lists/south/list.csv": NOT_OURS,
+    "lists/north/../south/list.csv": NO_NAME,
+    "lists/north//../../south/list.csv": NO_NAME,
+    "lists/north/south/list.csv": "there is no such list in the bucket",
+    "/lists/south/list.csv": NOT_OURS,
+    "LISTS/south/list.csv": NOT_OURS,
+    "lists/south": NOT_OURS,
+    "lists/": NOT_OURS,
+    "list.csv": NOT_OURS,
+}
+
+
+@pytest.mark.parametrize("path", ["campaigns", "automations/reminder/dry-run"])
+@pytest.mark.parametrize("practice_ids", [["north"], ["north", "south"]])
+def test_a_list_of_the_other_practice_is_none_here_whatever_the_token_is_for(
+    both: Service, path: str, practice_ids: list[str]
+) -> None:
+    before = both.items(), both.objects()
+    theirs = [name for name in both.objects() if "/south/" in name]
+    assert {name.split("/")[0] for name in theirs} == {"lists", "broadcasts", "results"}
+    for key in (*LISTS_OF_THE_SOUTH, *theirs):
+        body = {**(CAMPAIGN if path == "campaigns" else {}), "list": {"key": key}}
+        answer = both.post(f"north/{path}", body, headers={"idempotency-key": "key-2"}, practice_ids=practice_ids)
+        message = LISTS_OF_THE_SOUTH.get(key, NOT_OURS)
+        assert answer == invalid((["body", "list", "key"], "list", message)), key
+    assert (both.items(), both.objects()) == before
+
+
+def test_a_practice_whose_id_begins_as_the_others_reaches_none_of_its_lists_and_bulks(both: Service) -> None:
+    body = PRACTICE | {"lines": [{"id": "main", "name": "Main", "phone_number": "+15035559600"}]}
+    more: dict[str, Any] = {"practice_ids": ["sout"], "headers": {"idempotency-key": "key-0"}}
+    assert both.put("sout", body, **more).status == 200
+    for key in ("lists/south/list.csv", "lists/sout/../south/list.csv"):
+        answer = both.post("sout/campaigns", CAMPAIGN | {"list": {"key": key}}, **more)
+        assert (answer.status, answer.body["errors"][0]["loc"]) == (422, ["body", "list", "key"])
+    for path in PATHS_OF_BULKS:
+        kind = path.partition("/")[0].removesuffix("s")
+        assert both.get(f"sout/{path}", **more) == problem(
+            404, f"unknown-{kind}", "Not Found", f"There is no such {kind}."
+        )
+
+
+def test_the_same_key_starts_a_bulk_at_each_practice(both: Service) -> None:
+    ids = {}
+    for practice_id in ("north", "south"):
+        more: dict[str, Any] = {"practice_ids": [practice_id], "headers": {"idempotency-key": "key-3"}}
+        name = {"name": f"of {practice_id}"}
+        ids[practice_id] = both.post(f"{practice_id}/broadcasts", BROADCAST | name, **more).body["id"]
+    assert ids["north"] != ids["south"]
+    for practice_id, other in (("north", "south"), ("south", "north")):
+        own: dict[str, Any] = {"practice_ids": [practice_id]}
+        assert both.get(f"{practice_id}/broadcasts/{ids[practice_id]}", **own).body["name"] == f"of {practice_id}"
+        assert both.get(f"{practice_id}/broadcasts/{ids[other]}", **own).status == 404
+
+
+def test_a_bulk_or_a_chunk_of_the_other_practice_is_none_here(both: Service) -> None:
+    before = both.items(), both.objects()
+    bulk_id = THEIR_BULKS["campaigns"]
+    event = {"practice_id": "north", "bulk_id": bulk_id, "run": 1}
+    queued = bus_event(event, **{"detail-type": "BulkQueued", "source": "patient-contact.bulk"})
+    rows = {"number": 0, "begin": 22, "end": 60, "first_row": 1, "rows": 2, "too_long": False}
+    chunk = {"version": 1, "practice_id": "north", "bulk_id": bulk_id, "run": 1, "rows": rows}
+    assert both.run("StartBulkFunction", queued) == []
+    assert both.run("RouteBatchFunction", chunk) == []
+    for queue in ("BULKS", "CHUNKS"):
+        assert [reason for reason, _ in both.dead_letters(queue)] == ["unknown bulk"]
+    assert (both.items(), both.objects()) == before
+
+
+def test_texts_of_a_list_go_on_though_the_other_practice_has_paused_and_cancelled_those_of_the_same_ids(
+    both: Service,
+) -> None:
+    assert both.put("north", PRACTICE | {"sending": True}).status == 200
+    steer("campaigns", "pause")(both)
+    steer("broadcasts", "cancel")(both)
+    for path in ("campaigns", "broadcasts"):
+        for action in ("pause", "resume"):
+            assert both.post(f"north/{path}/{BULKS[path]}/{action}").status == 200
+    work = Work(both)
+    work.route()
+    work.send()
+    for path in ("campaigns", "broadcasts"):
+        counted = both.get(f"north/{path}/{BULKS[path]}").body
+        assert (counted["state"], counted["sent"], counted["routed"]) == ("completed", 1, 1)
+    states = {
+        path: both.get(f"south/{path}/{BULKS[path]}", practice_ids=["south"]).body["state"]
+        for path in ("campaigns", "broadcasts")
+    }
+    assert states == {"campaigns": "paused", "broadcasts": "cancelled"}
+
+
+def test_texts_of_broadcasts_count_against_the_quota_of_ones_own_practice(both: Service) -> None:
+    more: dict[str, Any] = {"headers": {"idempotency-key": "key-3"}}
+    # Of both broadcasts, two patients of each.
+    quota = {"broadcast_texts_per_day": 4}
+    assert both.put("south", SOUTH | quota, practice_ids=["south"]).status == 200
+    refused = both.post("south/broadcasts", BROADCAST, practice_ids=["south"], **more)
+    assert (refused.status, refused.body["type"]) == (409, "urn:patient-contact:problem:quota-exceeded")
+    assert both.put("north", PRACTICE | {"broadcast_texts_per_day": 5}).status == 200
+    assert both.post("north/broadcasts", BROADCAST, **more).status == 202
 
 
 def test_one_batch_of_replies_counts_at_each_practice_by_the_line_that_was_written_to(both: Service) -> None:
@@ -384,6 +607,9 @@ def test_a_file_for_the_other_practice_is_forbidden_whatever_is_in_it(both: Serv
         ("reports/opt-outs", None),
         ("consent-reviews", None),
         ("decisions/unknown", None),
+        (f"broadcasts/{BULKS['broadcasts']}/recipients", None),
+        (f"campaigns/{BULKS['campaigns']}/recipients", None),
+        (f"dry-runs/{BULKS['dry-runs']}/unreachable", None),
     ],
 )
 def test_a_cursor_of_the_other_practice_shows_nothing_of_it(both: Service, path: str, body: object) -> None:
@@ -442,9 +668,13 @@ def test_every_event_names_the_practice_that_it_is_about(both: Service) -> None:
         assert both.post(resolved, {"outcome": "sent"}, **own).status == 200
         lost = receipt("TEXT_INVALID", "later", originationPhoneNumber=MAIN[practice_id])
         assert both.record_receipts(lost) == []
+        campaign = f"{practice_id}/campaigns/{BULKS['campaigns']}"
+        for action in ("pause", "resume"):
+            assert both.post(f"{campaign}/{action}", **own).status == 200
         assert both.publish(both.new_stream_records()) == []
         details = [json.loads(event["Detail"]) for event in both.events]
         assert sorted(event["DetailType"] for event in both.events) == [
+            "BulkQueued",
             "MessageRouted",
             "MessageSent",
             "NumberStatusChanged",

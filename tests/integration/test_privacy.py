@@ -16,14 +16,18 @@ from botocore.exceptions import ReadTimeoutError
 from patient_contact import aws, log
 from patient_contact.events import SEND_RECEIVES
 from tests.integration import sending
+from tests.integration.bulk import Work, leave_started, upload
 from tests.integration.sending import CLINIC, leave_unknown, send, to_send, wire
 from tests.integration.service import (
+    BUCKET_BUSY,
+    BULKS,
     BUSY,
     CSV_HEADER,
     EMAIL_SENDER,
     EVERY_ROUTE,
     FAILED,
     IMPORT,
+    OF_THE_BUCKET,
     PRACTICE,
     WITH_BODY,
     Answer,
@@ -31,6 +35,7 @@ from tests.integration.service import (
     bus_event,
     client_error,
     fault,
+    invalid,
     receipt,
     reply,
     throttled,
@@ -53,6 +58,9 @@ KEY, UNRESOLVED = "zq-key", "zq-unresolved"
 UNREAD, REPLY = "zq-unread", "zq-reply"
 WORDS = "Please stop texting me, zqwords"
 PROVIDER_ID = "zq-provider"
+MARK = "zqmark"
+# A patient who is in lists, in rows that fill no message.
+OTHER = "zq-other-7731"
 UNKNOWN_FIELD = "zqfield"
 VALUES = ("zq", "5035550147", "503-555-0147", "555-0147", "(503) 555")
 
@@ -83,6 +91,43 @@ BODIES: dict[str, Any] = {
     "{automation_id}": REMINDER,
     "{review_id}": {"outcome": "not_a_request", "note": NOTE},
     "resolve": {"outcome": "sent", "note": NOTE},
+    "broadcasts": {"name": NAME, "messages": {"text": {"body": BODY}}, "patient_ids": [PATIENT]},
+    "campaigns": {
+        "name": NAME,
+        "messages": {"text": {"body": f"{BODY} $first_name"}},
+        "list": {"key": "lists/north/zqlist.csv"},
+    },
+    "dry-run": {"messages": {"text": {"body": f"{BODY} $first_name"}}},
+}
+# Rows of a list that are refused for each of their parts, and whole; and one that is routed.
+BAD_LINES = (
+    b"",
+    b"zq" * 33_000,
+    b"zq\xff,Pat",
+    f"{PATIENT},{NAME},zqmore".encode(),
+    f'"{PATIENT},{NAME}'.encode(),
+    b"zq patient,Pat",
+    f",{NAME}".encode(),
+    f"{OTHER},{NAME * 1_000}".encode(),
+    f"zq-nobody,{NAME}".encode(),
+    f"{PATIENT},{NAME}".encode(),
+    f"{PATIENT},{NAME}".encode(),
+)
+BAD_JSON = (
+    b"zq",
+    b'{"zq": "zq"}',
+    f'{{"patient_id": "{PATIENT}", "zq": 1}}'.encode(),
+    b'{"patient_id": "zq#"}',
+    f'{{"patient_id": "{PATIENT}", "context": "zq"}}'.encode(),
+    f'{{"patient_id": "{PATIENT}", "context": {{"first_name": ["{NAME}"]}}}}'.encode(),
+    f'{{"patient_id": "{PATIENT}", "context": {{"first_name": "\\ud800zq"}}}}'.encode(),
+    f'{{"patient_id": "{OTHER}", "context": {{"zq": "{NAME}"}}}}'.encode(),
+    f'"{OTHER}"'.encode(),
+    f'{{"patient_id": "{PATIENT}", "context": {{"first_name": "{NAME}"}}}}'.encode(),
+)
+LISTED = {
+    "zqlist.csv": b"\n".join((b"patient_id,first_name", *BAD_LINES)),
+    "zqlist.jsonl": b"\n".join(BAD_JSON),
 }
 # Rows that are accepted, and rows that are refused for each of their cells, and whole.
 GOOD_ROW = f"{CELL},main,opted_out,2025-11-20T17:02:11Z,zqsource"
@@ -103,6 +148,7 @@ GOOD_FILE = f"{CSV_HEADER}\n{GOOD_ROW}\n".encode()
 
 
 FUNCTIONS = (
+    "bulk",
     "consents",
     "look_up_number",
     "messages",
@@ -111,8 +157,10 @@ FUNCTIONS = (
     "publish_events",
     "record_receipt",
     "record_reply",
+    "route_batch",
     "run_automation",
     "send_message",
+    "start_bulk",
     "watch_due",
 )
 
@@ -164,8 +212,10 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> Iterator[Emitted]:
         handler.setStream(stream)
 
 
-@pytest.fixture
-def clinic(service: Service) -> Service:
+@pytest.fixture(scope="module")
+def clinic_as_put(once_deployed: Service) -> Any:
+    """A clinic with a patient, and with one of all that waits."""
+    service = once_deployed
     assert service.put("north", PRACTICE).status == 200
     assert service.put("north/automations/reminder", REMINDER).status == 200
     assert service.put(f"north/patients/{PATIENT}/contact-info", CONTACT_INFO).status == 200
@@ -175,6 +225,18 @@ def clinic(service: Service) -> Service:
     # One of which nobody knows whether it was sent.
     with sends_itself(service):
         leave_unknown(service, UNRESOLVED, patient_id=PATIENT)
+        # Of lists of which a part is routed.
+        leave_started(service, patient_id=PATIENT, mark=MARK)
+    for name, data in LISTED.items():
+        upload(service, data, name)
+    snapshot = service.snapshot()
+    service.forget()
+    return snapshot
+
+
+@pytest.fixture
+def clinic(service: Service, clinic_as_put: Any) -> Service:
+    service.restore(clinic_as_put)
     return service
 
 
@@ -202,7 +264,10 @@ def body_of(key: str) -> Any:
     """A body for a route with values that would be recognised; None for a route that takes none."""
     if key == IMPORT:
         return GOOD_FILE
-    return None if EVERY_ROUTE[key] is None else BODIES.get(key.rpartition("/")[2], PRACTICE)
+    if EVERY_ROUTE[key] is None:
+        return None
+    body = BODIES.get(key.rpartition("/")[2], PRACTICE)
+    return {**body, "patient_ids": [PATIENT]} if key.endswith("{automation_id}/dry-run") else body
 
 
 def request(service: Service, key: str, body: Any, **more: Any) -> Answer:
@@ -256,12 +321,16 @@ class TestRequests:
         audits = [line for line in emitted.lines if line.get("message") == "audit"]
         assert len(audits) == sum(not key.startswith("DELETE") for key in EVERY_ROUTE)
         hashed = log.keyed_hash("north", PATIENT)
+        # Who is in a list may be no patient.
+        strangers = {log.keyed_hash("north", each) for each in (f"nobody-{MARK}", *map(str, range(100)))}
         for audit in audits:
             assert audit["sub"] == "staff-7"
             assert audit["practice_id"] == "north"
             assert audit["route"] in EVERY_ROUTE
-            assert audit["patients"] in ([hashed], [])
-            assert audit["patients"] == [hashed] or "{patient_id}" not in audit["route"]
+            patients = set(audit["patients"])
+            assert patients <= ({hashed} | (strangers if "{bulk_id}" in audit["route"] else set()))
+            assert hashed in patients or not audit["route"].endswith(("/{patient_id}", "/recipients"))
+            assert patients == {hashed} or "{patient_id}" not in audit["route"]
 
     @pytest.mark.usefixtures("clinic")
     def test_the_hash_tells_practices_and_patients_apart(self) -> None:
@@ -299,7 +368,7 @@ class TestRequests:
             request(clinic, key, json.dumps(body).encode()[:-1]),
             request(clinic, key, json.dumps([body]).encode()),
             request(clinic, key, json.dumps(body).encode() + b"\xff"),
-            request(clinic, key, json.dumps(body).encode() + b" " * 256 * 1024),
+            request(clinic, key, json.dumps(body).encode() + b" " * 1024 * 1024),
             request(clinic, key, body, practice_ids=["south"]),
             request(clinic, key, body, practice_id="zq north", practice_ids=["north"]),
         ]
@@ -308,6 +377,12 @@ class TestRequests:
         # Neither header means anything to what staff say of a message.
         if "{patient_id}" in key and not key.endswith("/resolve"):
             answers.append(request(clinic, key, body, headers={"if-match": '"zq"', "idempotency-key": "zq key"}))
+        if any(f"/{path}" in key for path in (*BULKS, "{automation_id}/dry-run")):
+            answers.append(request(clinic, key, body, headers={"idempotency-key": "zq key"}))
+            answers.append(request(clinic, key, body, query="?dry_run=zq"))
+        if "{bulk_id}" in key:
+            answers.append(request(clinic, key, body, bulk_id="zq#bulk"))
+            answers.append(request(clinic, key, body, bulk_id="zq-bulk"))
         for answer in answers:
             assert answer.status in (400, 403, 404, 412, 413, 422)
             assert not any(value in without_names(answer) for value in VALUES), answer
@@ -398,6 +473,7 @@ class TestRequests:
             ("reports/opt-outs", None),
             ("consent-reviews", None),
             ("decisions/unknown", None),
+            (f"campaigns/{BULKS['campaigns']}/recipients", None),
             ("patients/search", {"phone_number": CELL}),
         ):
             cursor, pages = "", 0
@@ -413,6 +489,7 @@ class TestRequests:
         assert len(held) > 9
         # The id of a reply is its own, and opaque; dates and times are of no patient.
         assert not any("503555" in place for place in held), held
+        assert "000000 1" in held
 
     def test_a_page_of_the_report_as_csv_is_told_by_a_link_without_a_number(self, clinic: Service) -> None:
         rows = [GOOD_ROW.replace("0147", f"01{n}") for n in range(50, 53)]
@@ -437,6 +514,25 @@ class TestRequests:
         failures = [line for line in emitted.lines if line.get("message") == "request failed"]
         assert [line["error_type"] for line in failures] == ["ClientError", "RuntimeError"]
         assert all(line["frames"] for line in failures)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(("operation", "key"), OF_THE_BUCKET)
+    def test_nor_are_those_of_the_bucket(self, clinic: Service, emitted: Emitted, operation: str, key: str) -> None:
+        response, parsed = client_error("AccountProblem", 403)
+        parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL} {BODY}"
+
+        def raise_with_words(_: object) -> None:
+            raise RuntimeError(f"{PATIENT} {CELL} {BODY}")
+
+        for answer in (lambda _: (response, parsed), raise_with_words):
+            with fault(aws.s3(), operation, answer):
+                assert request(clinic, key, body_of(key)) == FAILED
+        failures = [line for line in emitted.lines if line.get("message") == "request failed"]
+        assert [line["error_type"] for line in failures] == ["ClientError", "RuntimeError"]
+        assert all(line["frames"] for line in failures)
+        parsed["Error"]["Code"] = "SlowDown"
+        with fault(aws.s3(), operation, lambda _: (response, parsed)):
+            assert request(clinic, key, body_of(key)) == BUCKET_BUSY
         assert emitted.tells() == []
 
     def test_a_busy_table_is_logged_without_what_was_asked_of_it(self, clinic: Service, emitted: Emitted) -> None:
@@ -464,6 +560,12 @@ class TestRequests:
             (f"POST {PATIENT_PATH}/decisions/{{message_id}}/resolve", "UpdateItem"),
             (IMPORT, "BatchGetItem"),
             (IMPORT, "TransactWriteItems"),
+            ("POST /v1/practices/{practice_id}/broadcasts", "TransactWriteItems"),
+            ("POST /v1/practices/{practice_id}/campaigns", "TransactWriteItems"),
+            ("POST /v1/practices/{practice_id}/automations/{automation_id}/dry-run", "TransactWriteItems"),
+            ("POST /v1/practices/{practice_id}/campaigns/{bulk_id}/dry-run", "TransactWriteItems"),
+            ("POST /v1/practices/{practice_id}/campaigns/{bulk_id}/cancel", "TransactWriteItems"),
+            ("GET /v1/practices/{practice_id}/campaigns/{bulk_id}/recipients", "Query"),
         ],
     )
     def test_nor_of_what_fails_half_way(self, clinic: Service, emitted: Emitted, key: str, operation: str) -> None:
@@ -504,7 +606,7 @@ class TestEvents:
         {},
         {"messages": {"text": {"body": f"{BODY} $first_name"}}},
         {"messages": {"email": {"subject": SUBJECT, "body": BODY}}},
-        {"context": {"first_name": NAME * 200}},
+        {"context": {"first_name": NAME * 100}},
     )
     BAD: tuple[dict[str, object], ...] = (
         {"version": "zq"},
@@ -1027,3 +1129,263 @@ class TestSending:
             ("Withdrawn", "DO_NOT_CONTACT"): 1,
             ("DeadLettered", "invalid event"): 1,
         }
+
+
+class TestLists:
+    """Whoever is in a list, and whatever became of its rows, is in no log line, metric, event, queue or name."""
+
+    CAMPAIGN = f"north/campaigns/{BULKS['campaigns']}"
+
+    def start(self, clinic: Service, path: str, body: object, key: str = KEY) -> str:
+        answer = clinic.post(f"north/{path}", body, headers={"idempotency-key": key})
+        assert answer.status == 202, answer
+        return answer.headers["location"].removeprefix("/v1/practices/")
+
+    def over(self, name: str) -> dict[str, Any]:
+        return {**BODIES["campaigns"], "list": {"key": f"lists/north/{name}"}}
+
+    def chunk(self, clinic: Service) -> str:
+        """Start a broadcast, cut its list, and give its chunk."""
+        self.start(clinic, "broadcasts", BODIES["broadcasts"])
+        (event,) = Work(clinic).queued()
+        assert clinic.run("StartBulkFunction", event) == []
+        (chunk,) = Work(clinic).chunks()
+        return chunk
+
+    @pytest.mark.parametrize("name", LISTED)
+    @pytest.mark.parametrize("is_sent", [False, True])
+    @pytest.mark.parametrize("is_tried", [False, True])
+    def test_a_whole_list_is_told_by_ids_of_its_own_alone(
+        self, clinic: Service, emitted: Emitted, name: str, is_sent: bool, is_tried: bool
+    ) -> None:
+        work = Work(clinic)
+        assert clinic.put(f"north/patients/{OTHER}/contact-info", CONTACT_INFO).status == 200
+        if is_sent:
+            assert clinic.put("north", CLINIC).status == 200
+        path = self.start(clinic, f"campaigns?dry_run={json.dumps(is_tried)}", self.over(name))
+        chunks = work.route()
+        assert not any(value in chunk for chunk in chunks for value in VALUES)
+        if is_sent:
+            work.send()
+        told = clinic.get(path).body
+        assert (told["state"], told["done"], told["routed"]) == ("completed", told["total"], 1)
+        for part in ("recipients", "recipients?outcome=refused", "unreachable"):
+            for accept in ("application/json", "text/csv"):
+                answer = clinic.get(f"{path}/{part}", headers={"accept": accept})
+                assert answer.status == 200
+                assert not any(value in json.dumps(dict(answer.headers)) for value in VALUES)
+        refused = clinic.get(f"{path}/recipients?outcome=refused").body["items"]
+        assert len(refused) == told["refused"]
+        assert {each["reason"] for each in refused} == {
+            "zqlist.csv": {
+                "EMPTY_ROW",
+                "ROW_TOO_LONG",
+                "NOT_UTF8",
+                "NOT_CSV",
+                "NO_PATIENT_ID",
+                "TOO_LONG_WHEN_FILLED",
+                "UNKNOWN_PATIENT",
+                "DUPLICATE",
+            },
+            "zqlist.jsonl": {"NOT_JSON", "NO_PATIENT_ID", "BAD_CONTEXT", "MISSING_PLACEHOLDER"},
+        }[name]
+        for each in refused:
+            # Of a row that is none, no more is told than its number, and its patient where that could be read.
+            assert each.pop("patient_id") in (PATIENT, OTHER, "zq-nobody", None)
+            assert not any(value in json.dumps(each) for value in VALUES)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize("actions", [["pause", "resume"], ["pause", "cancel"], ["cancel"]])
+    def test_nor_is_one_that_is_steered(self, clinic: Service, emitted: Emitted, actions: list[str]) -> None:
+        work = Work(clinic)
+        for action in actions:
+            assert clinic.post(f"{self.CAMPAIGN}/{action}").status == 200
+            work.route()
+        for event in work.publish():
+            assert event["detail-type"] in ("MessageRouted", "MessageWithdrawn")
+        assert emitted.tells() == []
+
+    def test_what_is_announced_of_a_list_names_it_by_ids(self, clinic: Service) -> None:
+        work = Work(clinic)
+        path = self.start(clinic, "campaigns", self.over("zqlist.csv"))
+        events = [event["detail"] for event in work.queued()]
+        assert events == [
+            {"version": 1, "event_id": events[0]["event_id"], "practice_id": "north", "run": 1, "bulk_id": path[-36:]}
+        ]
+
+    def test_no_object_has_a_name_that_says_whom_it_is_about(self, clinic: Service) -> None:
+        self.start(clinic, "broadcasts", BODIES["broadcasts"])
+        Work(clinic).route()
+        # What the practice calls its own lists is its own.
+        names = [name for name in clinic.objects() if not name.startswith("lists/")]
+        assert {name.partition("/")[0] for name in names} == {"broadcasts", "results"}
+        assert not any(value in name for name in names for value in VALUES)
+
+    @pytest.mark.parametrize(
+        ("name", "data"),
+        [
+            ("zqlist.txt", b"zq"),
+            ("zqempty.csv", b""),
+            ("zqheader.csv", b"zqheader,zq\nzq,zq\n"),
+            ("zqtwice.csv", b"patient_id,zq,zq\nzq,zq,zq\n"),
+            ("zqquote.csv", b'patient_id,"zq\nzq,zq\n'),
+            ("zqnorows.csv", b"patient_id,zq\n"),
+            ("zqlong.csv", b"zq" * 40_000),
+            ("zq16.csv", f"patient_id\n{PATIENT}".encode("utf-16")),
+            ("zqlatin.csv", f"patient_id,zq\xe9\n{PATIENT},{NAME}".encode("latin-1")),
+            ("zqnone.csv", None),
+            ("../south/zqlist.csv", None),
+        ],
+    )
+    def test_a_list_that_cannot_be_read_is_refused_with_a_reason_that_repeats_nothing(
+        self, clinic: Service, emitted: Emitted, name: str, data: bytes | None
+    ) -> None:
+        if data is not None:
+            upload(clinic, data, name)
+        for path, body in (
+            ("campaigns", self.over(name)),
+            ("campaigns?dry_run=true", self.over(name)),
+            ("automations/reminder/dry-run", {"list": self.over(name)["list"]}),
+        ):
+            answer = clinic.post(f"north/{path}", body, headers={"idempotency-key": KEY})
+            assert answer == invalid((["body", "list", "key"], "list", answer.body["detail"]))
+            assert not any(value in json.dumps(answer.body) for value in VALUES)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize("key", ["lists/south/zqlist.csv", "zqlist.csv", "zq" * 512, "lists/north", "\ud800zq"])
+    def test_a_list_that_lies_elsewhere_is_refused_without_its_key(
+        self, clinic: Service, emitted: Emitted, key: str
+    ) -> None:
+        answer = clinic.post(
+            "north/campaigns", {**self.over(""), "list": {"key": key}}, headers={"idempotency-key": KEY}
+        )
+        assert answer.status == 422
+        assert not any(value in json.dumps(answer.body) for value in VALUES)
+        assert emitted.tells() == []
+
+    def test_a_list_that_is_gone_is_said_to_be_without_its_name(self, clinic: Service, emitted: Emitted) -> None:
+        path = self.start(clinic, "campaigns", self.over("zqlist.csv"))
+        upload(clinic, b"patient_id\nzq\n", "zqlist.csv")
+        assert Work(clinic).route() == []
+        told = clinic.get(path).body
+        assert (told["state"], told["failure"]) == ("failed", "the list has been replaced since it was started")
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "zq not JSON",
+            json.dumps("zq"),
+            bus_event(["zq"], **{"detail-type": "BulkQueued"}),
+            bus_event({"zq": CELL}, **{"detail-type": "BulkQueued"}),
+            bus_event({"practice_id": "north", "bulk_id": "zq#", "run": 1}, **{"detail-type": "BulkQueued"}),
+            bus_event({"practice_id": "zq-unknown", "bulk_id": "zq", "run": 1}, **{"detail-type": "BulkQueued"}),
+            bus_event({"practice_id": "north", "bulk_id": "zq", "run": "zq"}, **{"detail-type": "BulkQueued"}),
+            {"version": 1, "practice_id": "north", "bulk_id": "zq", "run": 1, "rows": {"zq": CELL}},
+            {"version": 1, "practice_id": "north", "bulk_id": "zq", "run": 1, "rows": "zq", UNKNOWN_FIELD: "zq"},
+            {
+                "version": 1,
+                "practice_id": "north",
+                "bulk_id": "zq-none",
+                "run": 1,
+                "rows": {"number": 0, "begin": 0, "end": 1, "first_row": 1, "rows": 1, "too_long": False},
+            },
+        ],
+    )
+    @pytest.mark.parametrize(("function", "queue"), [("StartBulkFunction", "BULKS"), ("RouteBatchFunction", "CHUNKS")])
+    @pytest.mark.parametrize("receives", [1, 5])
+    def test_what_is_no_list_or_chunk_is_logged_with_a_reason_that_repeats_nothing(
+        self, clinic: Service, emitted: Emitted, function: str, queue: str, body: object, receives: int
+    ) -> None:
+        assert clinic.run(function, body, receives=receives) == []
+        ((reason, _),) = clinic.dead_letters(queue)
+        assert not any(value in reason for value in VALUES)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize(
+        ("function", "client", "operation", "failure"),
+        [
+            (*called, failure)
+            for called in (
+                ("StartBulkFunction", "s3", "GetObject"),
+                ("StartBulkFunction", "dynamodb", "GetItem"),
+                ("StartBulkFunction", "dynamodb", "TransactWriteItems"),
+                ("StartBulkFunction", "sqs", "SendMessageBatch"),
+                ("RouteBatchFunction", "s3", "GetObject"),
+                ("RouteBatchFunction", "s3", "PutObject"),
+                ("RouteBatchFunction", "dynamodb", "BatchGetItem"),
+                ("RouteBatchFunction", "dynamodb", "PutItem"),
+                ("RouteBatchFunction", "dynamodb", "TransactWriteItems"),
+            )
+            for failure in ("ClientError", "RuntimeError", *(["BucketUnavailable"] if called[1] == "s3" else []))
+        ],
+    )
+    def test_what_fails_of_a_list_is_logged_with_its_place_and_none_of_its_words(
+        self, clinic: Service, emitted: Emitted, function: str, client: str, operation: str, failure: str
+    ) -> None:
+        response, parsed = client_error("SlowDown" if failure == "BucketUnavailable" else "AccountProblem", 403)
+        parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL} {BODY}"
+
+        def answer(_: object) -> Any:
+            if failure == "RuntimeError":
+                raise RuntimeError(f"{PATIENT} {CELL} {BODY}")
+            return response, parsed
+
+        queue, body = "CHUNKS", ""
+        if function == "RouteBatchFunction":
+            body = self.chunk(clinic)
+        else:
+            queue = "BULKS"
+            self.start(clinic, "broadcasts", BODIES["broadcasts"])
+            (event,) = Work(clinic).queued()
+            body = json.dumps(event)
+        with fault({"s3": aws.s3, "dynamodb": aws.dynamodb, "sqs": aws.sqs}[client](), operation, answer):
+            assert clinic.run(function, body) == [0]
+            assert clinic.run(function, body, receives=5) == []
+        assert [reason for reason, _ in clinic.dead_letters(queue)] == [f"gave up: {failure}"]
+        failures = [line for line in emitted.lines if line.get("message") == "record failed"]
+        assert [line["error_type"] for line in failures] == [failure] * 2
+        assert all(line["frames"] for line in failures)
+        assert emitted.tells() == []
+
+    @pytest.mark.parametrize("operation", ["GetItem", "TransactWriteItems"])
+    def test_what_cannot_be_counted_is_logged_without_its_words(
+        self, clinic: Service, emitted: Emitted, operation: str
+    ) -> None:
+        assert clinic.put("north", CLINIC).status == 200
+        self.start(clinic, "broadcasts", BODIES["broadcasts"])
+        Work(clinic).route()
+        assert send(clinic, *to_send(clinic)) == []
+        response, parsed = client_error("AccessDeniedException")
+        parsed["Error"]["Message"] = f"cannot take {PATIENT} {CELL} {BODY}"
+        records = clinic.new_stream_records()
+        with fault(aws.dynamodb(), operation, lambda _: (response, parsed)):
+            assert len(clinic.publish(records)) == 1
+        (failed,) = (line for line in emitted.lines if line.get("message") == "counting failed")
+        assert failed["error_type"] == "ClientError"
+        assert emitted.tells() == []
+
+    def test_metrics_say_the_service_and_the_reason_and_nothing_else(self, clinic: Service, emitted: Emitted) -> None:
+        work = Work(clinic)
+        assert clinic.post(f"{self.CAMPAIGN}/cancel").status == 200
+        work.route()
+        stop = {"phone_number": CELL, "line": "main", "status": "opted_out"}
+        assert clinic.put(f"north/patients/{PATIENT}/sms-consent", stop).status == 200
+        self.start(clinic, "broadcasts", BODIES["broadcasts"])
+        work.route()
+        self.start(clinic, "campaigns", self.over("zqlist.csv"))
+        upload(clinic, b"patient_id\nzq\n", "zqlist.csv")
+        work.route()
+        assert clinic.run("StartBulkFunction", "zq") == clinic.run("RouteBatchFunction", "zq") == []
+        metrics = [line for line in emitted.lines if "_aws" in line]
+        for line in metrics:
+            (directive,) = line["_aws"]["CloudWatchMetrics"]
+            assert (directive["Namespace"], directive["Dimensions"]) == ("PatientContact", [["service", "reason"]])
+        told = [{name: value for name, value in line.items() if name != "_aws"} for line in metrics]
+        assert told == [
+            {"service": "route_batch", "reason": "CANCELLED", "Withdrawn": [1.0]},
+            {"service": "route_batch", "reason": "SMS_OPTED_OUT", "Suppressed": [1.0]},
+            {"service": "start_bulk", "reason": "list unreadable", "BulksFailed": [1.0]},
+            {"service": "start_bulk", "reason": "invalid event", "DeadLettered": [1.0]},
+            {"service": "route_batch", "reason": "invalid chunk", "DeadLettered": [1.0]},
+        ]

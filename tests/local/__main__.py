@@ -2,8 +2,8 @@
 
 PORT (3000) is where the API listens, AWS_PORT (4566) where AWS does, SMS_PORT (4567) where the simulator of its End
 User Messaging does; AWS_REGION (us-east-1); DEMO=0 starts without demo data; RETRY_SECONDS (2) is how long a failed
-item waits for its next try. Events on the bus go to standard output, one JSON line each; what the functions log goes to
-a file, or with LOGS=1 to standard error.
+item waits for its next try. Events on the bus go to standard output, one JSON line each; how far long lists have come,
+to standard error; what the functions log goes to a file, or with LOGS=1 to standard error, too.
 """
 
 import contextlib
@@ -41,6 +41,13 @@ def run() -> int:
         with contextlib.suppress(BrokenPipeError):
             print(line, file=events, flush=True)
 
+    def show(line: str, is_news: bool) -> None:
+        # On a terminal the bar moves; where there is none, each tenth is a line.
+        if sys.stderr.isatty():
+            print(f"\r{line}\033[K", end="\n" if line.endswith("completed") else "", file=sys.stderr, flush=True)
+        elif is_news:
+            print(line, file=sys.stderr, flush=True)
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -52,6 +59,7 @@ def run() -> int:
             region=os.environ.get("AWS_REGION", "us-east-1"),
             retry_seconds=_number("RETRY_SECONDS", 2),
             announce=tell,
+            show=show,
         ) as stack:
             tell(introduction(stack, log.name))
             threading.Event().wait()
@@ -81,6 +89,7 @@ def introduction(stack: LocalStack, log: str) -> str:
             f"event bus     {stack.bus}",
             f"replies       {described['resources']['RepliesTopic']}",
             f"table         {stack.environment['TABLE_NAME']}",
+            f"lists         s3://{stack.environment['LISTS_BUCKET']}/lists/demo/",
             *(f"dead letters  {look} --queue-url {url}" for url in dead_letters),
             f"logs          {log} (LOGS=1: here)",
             f"a token       curl -s {stack.api_url}/local/token -d '{body}'",

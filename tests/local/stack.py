@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import boto3
 
 from patient_contact import aws as clients
-from patient_contact.events import SOURCE_RECEIPTS
+from patient_contact.events import BULK_QUEUED, SOURCE_RECEIPTS
 from tests.local import api, aws, demo_data, queues, sms, stream
+from tests.local.progress import Progress
 from tests.local.runtime import Feed, InvocationFailed, Runtime, forget_clients
 from tests.local.template import Schedule, Template
 from tests.local.tokens import Tokens
@@ -110,14 +111,16 @@ def start(
     region: str = "us-east-1",
     retry_seconds: int = 2,
     announce: Callable[[str], object] = str,
+    show: Callable[[str, bool], object] | None = None,
 ) -> LocalStack:
     """Start the only stack of this process; raises `PortInUse`, and port 0 takes any that is free.
 
-    `announce` gets a JSON line for each event on the bus; a failed item waits `retry_seconds` for its next try.
+    `announce` gets a JSON line for each event on the bus; a failed item waits `retry_seconds` for its next try. `show`
+    gets lines that say how far long lists have come, and whether much has changed since the line before.
     """
     stack = LocalStack(region)
     try:
-        _boot(stack, (port, aws_port, sms_port), retry_seconds, announce)
+        _boot(stack, (port, aws_port, sms_port), retry_seconds, announce, show)
         if demo:
             demo_data.verify_sender()
             demo_data.load(stack.api_url, stack.token("demo-data", [demo_data.PRACTICE_ID], demo_data.SCOPE))
@@ -128,15 +131,22 @@ def start(
 
 
 def _boot(
-    stack: LocalStack, ports: tuple[int, int, int], retry_seconds: int, announce: Callable[[str], object]
+    stack: LocalStack,
+    ports: tuple[int, int, int],
+    retry_seconds: int,
+    announce: Callable[[str], object],
+    show: Callable[[str, bool], object] | None,
 ) -> None:
     written, stopping = threading.Event(), threading.Event()
+    lists_under_way = Progress(show) if show else None
 
     def on_event(event: dict[str, Any]) -> None:
         if str(event.get("EventBusName", "default")).rpartition("/")[2] == stack.bus:
             detail = json.loads(event["Detail"])
             stack.events.append({"source": event["Source"], "detail-type": event["DetailType"], "detail": detail})
             announce(summary(event["Source"], event["DetailType"], detail))
+            if lists_under_way and event["DetailType"] == BULK_QUEUED:
+                lists_under_way.begin(detail["practice_id"], detail["bulk_id"])
 
     during = stack.undo.enter_context
     during(_only_one())
@@ -159,7 +169,7 @@ def _boot(
 
     runtime = Runtime(service.functions, stack.region)
     # One of each, before several threads make their own.
-    clients.dynamodb(), clients.sqs(), clients.events(), clients.sms()
+    clients.dynamodb(), clients.sqs(), clients.events(), clients.s3(), clients.sms()
     stack.tokens = Tokens(service.issuer, service.audiences)
     gateway = api.Gateway(service.routes, stack.tokens, runtime, stack.describe)
     stack.aws_url = during(_serving(aws.server(aws_socket)))
@@ -168,6 +178,8 @@ def _boot(
         feed = Feed(source, runtime, retry_seconds, stopping, written)
         poll, client = (stream.poll, "s3") if ":dynamodb:" in source.arn else (queues.poll, "sqs")
         during(_running(poll, feed, boto3.client(client)))  # type: ignore[call-overload]
+    if lists_under_way:
+        during(_running(lists_under_way.watch, stopping))
     for schedule in service.schedules:
         during(_running(_repeat, schedule, runtime, stopping))
     stack.undo.callback(written.set)

@@ -14,6 +14,7 @@ FUNCTIONS = Path(__file__).parents[2] / "functions"
 # Where every module belongs; the tests fail when one is not listed.
 PURE = {
     "advice",
+    "bulk",
     "confirmations",
     "consent",
     "consent_csv",
@@ -25,22 +26,26 @@ PURE = {
     "facts",
     "life",
     "reasons",
+    "remedies",
     "replies",
     "routing",
     "truth_table",
     "verdict",
 }
-SHAPES = {"api", "inbound", "received", "triggers"}
+SHAPES = {"api", "bulk_list", "inbound", "received", "triggers"}
 IO = {
     "announcements",
     "asked",
     "aws",
+    "bulk_routing",
+    "bulks",
     "bus",
     "clock",
     "consents",
     "decisions",
     "http",
     "imports",
+    "lists",
     "log",
     "lookups",
     "numbers",
@@ -49,6 +54,7 @@ IO = {
     "practices",
     "providers",
     "queue",
+    "recipients",
     "reports",
     "republish",
     "reviews",

@@ -4,11 +4,12 @@ I/O only to read content that lies beside a decision. Events carry what their co
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from patient_contact import confirmations, decisions, events, settings, table
+from patient_contact.bulk import LETTERS, Became
 from patient_contact.bus import Entry
 from patient_contact.consent import NOTHING_SAID, LineConsent
 from patient_contact.numbers import number_of
@@ -39,6 +40,8 @@ def of_record(record: Mapping[str, Any], now: datetime) -> list[Entry]:
         return [_to_confirm(record["eventID"], new)]
     if record["eventName"] == "INSERT" and sk.startswith("CHANGE#"):
         return [_changed(record["eventID"], new)]
+    if sk == "BULK":
+        return _to_run(record["eventID"], table.decode_item(images.get("OldImage", {})), new)
     if sk == "NUMBER":
         return list(_of_number(record["eventID"], table.decode_item(images.get("OldImage", {})), new))
     return []
@@ -58,6 +61,8 @@ def _of_decision(event_id: str, old: Mapping[str, Any], item: Mapping[str, Any],
         return [_decided(event_id, item, item["at"], now)]
     if (old["state"], item["state"]) == ("unknown", "routed"):
         return [_decided(event_id, item, item["life"][-1]["at"], now)]
+    if item["state"] in decisions.UNDER_WAY and old.get("run") != item.get("run"):
+        return [_decided(event_id, item, item["at"], now)]
     if old["state"] == item["state"] or item["state"] not in _BECAME:
         return []
     last = item["life"][-1]
@@ -128,6 +133,42 @@ def _to_confirm(event_id: str, item: Mapping[str, Any]) -> Entry:
         "send_before": item["send_before"],
     }
     return Entry(settings.event_bus_name(), events.SOURCE_ROUTING, events.MESSAGE_ROUTED, detail)
+
+
+def _to_run(event_id: str, old: Mapping[str, Any], item: Mapping[str, Any]) -> list[Entry]:
+    """Announce that a list is to be read: the bulk was started, or resumed."""
+    if old.get("run") == item.get("run"):
+        return []
+    practice_id, bulk_id = table.ids_of(item["PK"])
+    detail = {
+        "version": 1,
+        "event_id": event_id,
+        "practice_id": practice_id,
+        "bulk_id": bulk_id,
+        "run": item["run"],
+    }
+    return [Entry(settings.event_bus_name(), events.SOURCE_BULK, events.BULK_QUEUED, detail)]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a message of a list: of which chunk of which bulk, at which place of it; kept how long."""
+
+    chunk: tuple[str, str, int]
+    place: int
+    became: Became
+    expires_at: int
+
+
+def outcome_of(record: Mapping[str, Any]) -> Outcome | None:
+    """Give what became of a message of a list, None for all other records."""
+    new = record["dynamodb"].get("NewImage", {})
+    if "chunk" not in new or "state" not in new or new["state"]["S"] not in LETTERS:
+        return None
+    item = table.decode_item({name: new[name] for name in ("PK", "SK", "chunk", "place", "state", "expires_at")})
+    bulk_id = item["SK"].rpartition(":")[2]
+    chunk = table.ids_of(item["PK"])[0], bulk_id, item["chunk"]
+    return Outcome(chunk, item["place"], item["state"], item["expires_at"])
 
 
 def _changed(event_id: str, item: Mapping[str, Any]) -> Entry:

@@ -20,12 +20,16 @@ from pydantic import (
     model_validator,
 )
 
+from patient_contact import bulk
+from patient_contact.bulk_list import Refusal
 from patient_contact.consent import ConsentSource, Evidence
 from patient_contact.contact_info import e164, email_address, is_country
+from patient_contact.facesheet import BROADCAST_TEXTS_PER_DAY
 from patient_contact.facts import Channel, ConsentStatus, LineType, MessageClass, Status
 from patient_contact.life import Delivery, Resolution, Sender, State
 from patient_contact.reasons import Reason
 from patient_contact.received import Body, Id, IsoTime, Messages, Received, Subject, limited
+from patient_contact.remedies import RemedyCode
 from patient_contact.replies import ReviewWord
 from patient_contact.routing import Rule
 
@@ -102,6 +106,7 @@ class PracticeBody(Received):
     lines: Annotated[list[LineBody], Field(min_length=1, max_length=20)]
     default_line: Id
     sending: bool = False
+    broadcast_texts_per_day: Annotated[int, Field(ge=0, le=1_000_000)] = BROADCAST_TEXTS_PER_DAY
 
     @field_validator("time_zone")
     @classmethod
@@ -163,6 +168,7 @@ class PracticeAnswer(Answered):
     lines: list[LineAnswer]
     default_line: str
     sending: bool
+    broadcast_texts_per_day: int
 
 
 class PracticePutAnswer(PracticeAnswer):
@@ -839,6 +845,149 @@ class ManualMessageBody(Received):
         if self.phone_number is not None and self.channel == "email":
             raise ValueError("phone_number is for a text or call")
         return self
+
+
+# --- broadcasts, campaigns, dry runs ------------------------------------------------------------------------------
+
+# Staff choose so many patients for a broadcast at most; a larger list is a campaign.
+MAX_PATIENT_IDS = 3_000
+PatientIds = Annotated[list[Id], Field(min_length=1, max_length=MAX_PATIENT_IDS)]
+ReadTime = Annotated[IsoTime, WrapValidator(_without_its_value)]
+
+
+class UploadedList(Received):
+    """A list in the stack's bucket of lists, under `lists/{practice_id}/`: `.csv` with a header, or `.jsonl`.
+
+    A row is a line: a CSV row has a column `patient_id`, the others fill the message's placeholders; a line of JSON is
+    `{"patient_id": "…", "context": {…}}`, or a patient id in quotes.
+    """
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
+
+
+class BulkBody(Received):
+    """What one message to many patients is; `starts_at` is now, unless given, and `line` the default line."""
+
+    name: Name
+    line: Id | None = None
+    messages: Messages
+    starts_at: ReadTime | None = None
+    send_before: ReadTime | None = None
+
+
+class BroadcastBody(BulkBody):
+    """A message to patients whom staff have chosen."""
+
+    patient_ids: PatientIds
+
+
+class CampaignBody(BulkBody):
+    """A message to the patients of a list."""
+
+    list: UploadedList
+
+
+class WhatIfBody(Received):
+    """What a dry run asks about: another policy, or other messages; nothing, and it says who would get what."""
+
+    policy: PolicyFlags | None = None
+    messages: Messages | None = None
+
+
+class AutomationDryRunBody(WhatIfBody):
+    """Over whom an automation is tried: patient ids, or a list."""
+
+    patient_ids: PatientIds | None = None
+    list: UploadedList | None = None
+
+    @model_validator(mode="after")
+    def _is_over_somebody(self) -> Self:
+        if (self.patient_ids is None) == (self.list is None):
+            raise ValueError("give either patient_ids or a list")
+        return self
+
+
+class Routed(Answered):
+    """What a patient gets, and why."""
+
+    outcome: Literal["deliver", "suppress"]
+    channel: Channel | None
+    reason: Reason
+
+
+class ChangeAnswer(Answered):
+    """How many patients would get something, or something for a reason, that they would not get before."""
+
+    model_config = ConfigDict(frozen=True, defer_build=True, populate_by_name=True)
+
+    from_: Annotated[Routed, Field(alias="from")]
+    to: Routed
+    patients: int
+
+
+class BulkAnswer(Answered):
+    """A broadcast, campaign or dry run, and how far it has come: exact counts, but for what is under way.
+
+    `done` rows are `routed`, `suppressed` or `refused`. `sent`, `failed`, `unknown` and `withdrawn` are what became of
+    those routed; what the practice sends itself is `handed_over`. `total` is known once the list is read, and it is
+    `completed` when all rows have come to their end. `rate` is how many do so in a second.
+    """
+
+    id: str
+    kind: bulk.Kind
+    dry_run: bool
+    name: str
+    line: str
+    channels: list[Channel]
+    sender: Sender | None
+    created_at: Time
+    created_by: str
+    starts_at: Time | None
+    send_before: Time | None
+    state: bulk.State
+    failure: str | None
+    total: int | None
+    done: int
+    routed: int
+    suppressed: int
+    refused: int
+    by_channel: dict[Channel, int]
+    by_reason: dict[Reason | Refusal, int]
+    sent: int
+    failed: int
+    unknown: int
+    withdrawn: int
+    handed_over: int
+    rate: float | None
+    estimated_end: Time | None
+    changes: Annotated[list[ChangeAnswer], Field(description="of a dry run that asks what would change")]
+
+
+class RemedyAnswer(Answered):
+    """The one change that would help."""
+
+    code: RemedyCode
+    message: str
+
+
+class RecipientAnswer(Answered):
+    """What became of a row of the list; `before` is what it would be without what a dry run asks about."""
+
+    row: int
+    patient_id: str | None
+    outcome: Literal["deliver", "suppress", "refused"]
+    channel: Channel | None
+    reason: Reason | Refusal
+    explanation: str
+    remedy: Annotated[RemedyAnswer | None, Field(exclude_if=lambda value: value is None)] = None
+    before: Annotated[Routed | None, Field(exclude_if=lambda value: value is None)] = None
+
+
+class RecipientList(Answered):
+    """A page of what became of the rows of a list, in its order; it may be short, or empty, and yet have a next."""
+
+    items: list[RecipientAnswer]
+    next: str | None
 
 
 # --- errors -------------------------------------------------------------------------------------------------------

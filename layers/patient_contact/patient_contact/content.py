@@ -6,6 +6,7 @@ Pure: imports facts only.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Template
+from typing import Self
 
 from patient_contact.facts import CHANNELS, Channel
 
@@ -22,10 +23,21 @@ class Content:
     bodies: Mapping[Channel, str]
     subject: str | None = None
 
+    @classmethod
+    def of(cls, messages: Mapping[str, Mapping[str, str]]) -> Self:
+        """Read back what `as_messages` gave."""
+        bodies = {channel: messages[channel]["body"] for channel in CHANNELS if channel in messages}
+        return cls(bodies, messages.get("email", {}).get("subject"))
+
     @property
     def channels(self) -> frozenset[Channel]:
         """The channels that the message includes: those for which it has a body."""
         return frozenset(self.bodies)
+
+    def placeholders(self) -> set[str]:
+        """Give the names of all placeholders."""
+        texts = [*self.bodies.values(), *([] if self.subject is None else [self.subject])]
+        return {name for text in texts for name in Template(text).get_identifiers()}
 
     def as_messages(self) -> dict[str, dict[str, str]]:
         """Give the content as the API and the events have it: `{"text": {"body"}, "email": {"subject", "body"}}`."""

@@ -19,15 +19,29 @@ from patient_contact.routing import Decision
 # Content up to this size lies in the decision; larger content has an item of its own.
 INLINE_BYTES = 1024
 CONTENT_DAYS = 30
-# How long a message may wait to be sent, unless what asked for it says otherwise.
-SEND_WITHIN_HOURS = 24
+# How long a message may wait to be sent, unless what asked for it says otherwise. A line that sends three texts a
+# second takes four days for a million of them.
+SEND_WITHIN = timedelta(hours=24)
+CAMPAIGN_WITHIN = timedelta(days=7)
+# What has not come to its end, and is brought there by being announced.
+UNDER_WAY = ("routed", "sending")
+
+
+@dataclass(frozen=True, slots=True)
+class ListPlace:
+    """Where in a list a patient stands: which chunk, and which of its rows, from 0; and in which run of the list."""
+
+    chunk: int
+    row: int
+    run: int = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A decision that was taken for a message: when, where the message stands, what asked for it, and its whole life.
 
-    When a decision was taken again before it was sent and came out otherwise, `previous` is the one before.
+    When a decision was taken again before it was sent and came out otherwise, `previous` is the one before. `place` is
+    where in a list its patient stands.
     """
 
     message_id: str
@@ -36,6 +50,7 @@ class Recorded:
     decision: Decision
     request: str | None = None
     previous: Decision | None = None
+    place: ListPlace | None = None
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -43,7 +58,8 @@ class Recorded:
 class Order:
     """A message to be decided for one patient: its content, who sends it, and how long it may wait for that.
 
-    `request` is a digest of what asked for it, by which a repeat is told from a misuse of the same id.
+    `request` is a digest of what asked for it, by which a repeat is told from a misuse of the same id. `place` is where
+    in a list the patient stands.
     """
 
     practice_id: str
@@ -53,11 +69,17 @@ class Order:
     sender: Sender
     send_before: datetime | None = None
     request: str | None = None
+    place: ListPlace | None = None
 
 
 def sender(practice: Practice) -> Sender:
     """Say who sends what is routed for this practice."""
     return "service" if practice.sending else "practice"
+
+
+def deadline(as_of: datetime, message_class: str) -> datetime:
+    """Say until when a message may be sent, where what asked for it does not."""
+    return as_of + (CAMPAIGN_WITHIN if message_class == "campaign" else SEND_WITHIN)
 
 
 def claim(order: Order, decision: Decision, as_of: datetime, retention_days: int) -> tuple[Recorded, bool]:
@@ -68,7 +90,7 @@ def claim(order: Order, decision: Decision, as_of: datetime, retention_days: int
     pk, sk = table.decision_key(order.practice_id, order.patient_id, order.message_id)
     send_before = order.send_before
     if send_before is None and order.sender == "service":
-        send_before = as_of + timedelta(hours=SEND_WITHIN_HOURS)
+        send_before = deadline(as_of, decision.message.message_class)
     content: dict[str, Any] = {}
     if decision.outcome == "deliver":
         messages = order.content.as_messages()
@@ -86,11 +108,33 @@ def claim(order: Order, decision: Decision, as_of: datetime, retention_days: int
         "sender": order.sender,
         **content,
         **({} if order.request is None else {"request": order.request}),
+        **({} if order.place is None else _place_data(order.place)),
         **({} if send_before is None else {"send_before": clock.iso(send_before)}),
         "expires_at": _epoch(as_of + timedelta(days=retention_days)),
     }
     first = table.put_if_absent(item)
     return recorded(item if first is None else first), first is None
+
+
+def mark(order: Order, run: str, retention_days: int) -> bool:
+    """Mark a patient as met by a dry run at the order's place; say whether they were not met elsewhere in its list.
+
+    The same condition as a claim's, so that a dry run counts whom a list has twice as sending would: once.
+    """
+    pk, _ = table.decision_key(order.practice_id, order.patient_id, order.message_id)
+    place = {} if order.place is None else _place_data(order.place)
+    expires_at = _epoch(clock.now() + timedelta(days=retention_days))
+    first = table.put_if_absent({"PK": pk, "SK": f"DRYRUN#{run}", **place, "expires_at": expires_at})
+    return first is None or place_of(first) == order.place
+
+
+def _place_data(place: ListPlace) -> dict[str, int]:
+    return {"chunk": place.chunk, "place": place.row, "run": place.run}
+
+
+def place_of(item: Mapping[str, Any]) -> ListPlace | None:
+    """Read where in a list the patient of a message stands, None when it is of none."""
+    return ListPlace(item["chunk"], item["place"], item["run"]) if "chunk" in item else None
 
 
 def _keep(pk: str, order: Order, text: bytes, needed: datetime) -> str:
@@ -156,6 +200,7 @@ def recorded(item: Mapping[str, Any]) -> Recorded:
         decision_data.from_data(item),
         item.get("request"),
         decision_data.from_data(item["previous"]) if "previous" in item else None,
+        place_of(item),
         {**{name: item.get(name) for name in names}, "life": life.told(item)},
     )
 

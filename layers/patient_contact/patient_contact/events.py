@@ -6,6 +6,7 @@ Pure. A test holds `template.yaml` against them.
 SOURCE_AUTOMATIONS = "patient-contact.automations"
 SOURCE_ROUTING = "patient-contact.routing"
 SOURCE_PREFERENCES = "patient-contact.preferences"
+SOURCE_BULK = "patient-contact.bulk"
 
 AUTOMATION_TRIGGERED = "AutomationTriggered"
 MESSAGE_ROUTED = "MessageRouted"
@@ -16,6 +17,7 @@ MESSAGE_WITHDRAWN = "MessageWithdrawn"
 PREFERENCES_CHANGED = "PreferencesChanged"
 SMS_CONSENT_CHANGED = "SmsConsentChanged"
 NUMBER_STATUS_CHANGED = "NumberStatusChanged"
+BULK_QUEUED = "BulkQueued"
 
 # What AWS End User Messaging puts on the account's default bus.
 SOURCE_RECEIPTS = "aws.sms-voice"
@@ -30,6 +32,8 @@ REPLY_BATCH = 100
 RECEIPT_BATCH = 100
 LOOKUP_BATCH = 10
 SEND_BATCH = 10
+BULK_BATCH = 1
+CHUNK_BATCH = 5
 STREAM_BATCH = 100
 
 # Claims outlive every event that may be accepted, so that no replay sends a second message.

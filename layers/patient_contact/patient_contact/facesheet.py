@@ -11,6 +11,9 @@ from patient_contact.consent import ConsentRecord, LineConsent
 from patient_contact.facts import Consent, Email, Facts, Phone, Policy, Status
 from patient_contact.verdict import NOTHING_KNOWN, Verdict
 
+# How many texts a practice's broadcasts may take in a day, unless it sets another number.
+BROADCAST_TEXTS_PER_DAY = 3_000
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -44,6 +47,7 @@ class Practice:
     default_line: str
     sending: bool
     version: int
+    broadcast_texts_per_day: int = BROADCAST_TEXTS_PER_DAY
 
     def has_line(self, line: str) -> bool:
         """Say whether `line` is one of the practice's lines."""

@@ -23,8 +23,8 @@ from patient_contact.practices import LineInUse, LineMoved, LineTaken
 from patient_contact.table import Contended, TableUnavailable
 
 MAX_BODY = 256 * 1024
-# A file of 5,000 rows is under 1 MB.
-MAX_CSV = 1024 * 1024
+# Imports and lists: a file of 5,000 rows, or 3,000 patient ids, are under 1 MB.
+MAX_LONG_BODY = 1024 * 1024
 # Lambda answers 6 MB at most, in UTF-8, of which a character of ours (JSON escapes the rest) takes one byte.
 MAX_ANSWER = 5_000_000
 
@@ -35,6 +35,7 @@ CSV = "text/csv"
 
 PracticeId = Annotated[str, Path(pattern=received.ID_PATTERN)]
 PatientId = Annotated[str, Path(pattern=received.ID_PATTERN)]
+BulkId = Annotated[str, Path(pattern=received.ID_PATTERN)]
 AutomationId = Annotated[str, Path(pattern=received.ID_PATTERN)]
 MessageId = Annotated[str, Path(pattern=received.MESSAGE_ID_PATTERN)]
 ReviewId = Annotated[str, Path(pattern=received.REVIEW_ID_PATTERN)]
@@ -62,6 +63,7 @@ PATH_IDS = {
     "practice_id": re.compile(received.ID_PATTERN),
     "patient_id": re.compile(received.ID_PATTERN),
     "automation_id": re.compile(received.ID_PATTERN),
+    "bulk_id": re.compile(received.ID_PATTERN),
     "message_id": re.compile(received.MESSAGE_ID_PATTERN),
     "review_id": re.compile(received.REVIEW_ID_PATTERN),
 }
@@ -74,6 +76,7 @@ AFTER_VERSION = re.compile(r"[0-9]{10}")
 AFTER_DECISION = re.compile(r"[0-9T:.Z-]{27} [A-Za-z0-9._~:-]{1,400}")
 AFTER_SAID = re.compile(r"[0-9T:.Z-]{27} [A-Za-z0-9._~-]{1,128}#[0-9T:.Z-]{27}#[A-Za-z0-9._~-]{0,140}")
 AFTER_UNKNOWN = re.compile(r"[0-9T:.Z-]{27}#[0-9a-f-]{36}")
+AFTER_ROW = re.compile(r"[0-9]{6,9} [0-9]{1,3}")
 AFTER_OPT_OUT = re.compile(r"[A-Za-z0-9._~-]{1,128} ([0-9T:.Z-]{27}#[A-Za-z0-9._~-]{0,140})?")
 
 Event = dict[str, Any]
@@ -146,14 +149,21 @@ def needs(scope: str) -> list[dict[str, list[str]]]:
 
 
 def serve(
-    app: APIGatewayHttpResolver, event: Event, context: LambdaContext, logger: Logger, csv_routes: Collection[str] = ()
+    app: APIGatewayHttpResolver,
+    event: Event,
+    context: LambdaContext,
+    logger: Logger,
+    csv_routes: Collection[str] = (),
+    long_routes: Collection[str] = (),
 ) -> Event:
     """Answer one request: check its size, practice and ids, read its body, run its route, and log the audit line.
 
-    `csv_routes` are the keys of routes that take CSV, which they read by `csv_body`; all others take JSON.
+    `csv_routes` are the keys of routes that take CSV, which they read by `csv_body`; all others take JSON. They and
+    `long_routes` take up to 1 MB.
     """
     takes_csv = event.get("routeKey") in csv_routes
-    max_body = MAX_CSV if takes_csv else MAX_BODY
+    is_long = takes_csv or event.get("routeKey") in long_routes
+    max_body = MAX_LONG_BODY if is_long else MAX_BODY
     claims = event.get("requestContext", {}).get("authorizer", {}).get("jwt", {}).get("claims", {})
     parameters = event.get("pathParameters") or {}
     practice_id = parameters.get("practice_id", "")

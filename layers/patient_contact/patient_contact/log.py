@@ -33,15 +33,15 @@ def keyed_hash(*ids: str) -> str:
     return hmac.new(settings.audit_key(), "/".join(ids).encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
-def count(metric: str, service: str, reason: str) -> None:
-    """Count one message, reply, receipt or dead-lettered event by its reason or class."""
+def count(metric: str, service: str, reason: str, number: int = 1) -> None:
+    """Count one message, reply, receipt or dead-lettered event, or a number of them, by its reason or class."""
     # Threads would write into each other's lines.
     with (
         _ONE_LINE,
         single_metric(
             name=metric,
             unit=MetricUnit.Count,
-            value=1,
+            value=number,
             namespace=NAMESPACE,
             default_dimensions={"service": service, "reason": reason},
         ),

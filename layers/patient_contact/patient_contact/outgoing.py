@@ -5,13 +5,14 @@ I/O. A message is a decision for a patient, or the confirmation of what somebody
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from patient_contact import (
+    bulks,
     clock,
     confirmations,
     consents,
@@ -42,7 +43,7 @@ class Outgoing:
     """A message as it was read: where it lies, its content by channel, and whether it still goes out.
 
     `why_not` is why it is withdrawn, None when it goes out; `decided` is what is written with that: the decision as it
-    is now, and the previous one, where they differ.
+    is now, and the previous one, where they differ. With `is_held` its list is paused: it comes again later.
     """
 
     key: table.Key
@@ -52,6 +53,7 @@ class Outgoing:
     messages: Mapping[str, Mapping[str, str]]
     why_not: str | None
     decided: Mapping[str, Any]
+    is_held: bool = False
 
     def envelope(self, claimed: Item) -> Envelope:
         """Give the message, as it was claimed, for its provider."""
@@ -107,6 +109,8 @@ def gather(wanted: Iterable[ToSend]) -> Gathering:
     also: list[table.Key] = [sends.SWITCH]
     for each in every:
         also += [_key_of(each), practices.key(each.practice_id), *_automation_of(each)]
+        if (of := bulks.key_of_message(each.practice_id, each.message_id)) is not None:
+            also.append(of)
         if each.phone_number is not None:
             also.append(table.number_key(each.practice_id, each.phone_number))
 
@@ -148,8 +152,13 @@ def find(wanted: ToSend, gathering: Gathering) -> Outgoing:
         raise person
     if person is None:
         raise Refused("unknown patient")
+    of = bulks.key_of_message(wanted.practice_id, wanted.message_id)
+    state = None if of is None else items.get(of, {}).get("state")
     is_disabled = any(not items[key].get("enabled", True) for key in _automation_of(wanted) if key in items)
-    return _decision(key, item, practice, person, items, is_off=is_off, is_disabled=is_disabled)
+    outgoing = _decision(
+        key, item, practice, person, items, is_off=is_off, is_cancelled=state == "cancelled", is_disabled=is_disabled
+    )
+    return replace(outgoing, is_held=state == "paused")
 
 
 def _decision(
@@ -160,11 +169,12 @@ def _decision(
     items: Mapping[table.Key, Item],
     *,
     is_off: bool,
+    is_cancelled: bool,
     is_disabled: bool,
 ) -> Outgoing:
     before = decision_data.from_data(item)
     line = practice.line(before.message.line)
-    why_not = _why_not(item, line, is_off=is_off)
+    why_not = "CANCELLED" if is_cancelled else _why_not(item, line, is_off=is_off)
     messages = item.get("content")
     if messages is None:
         messages = items.get(decisions.content_key(item) or ("", ""), {}).get("messages", {})

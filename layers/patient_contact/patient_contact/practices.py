@@ -9,7 +9,7 @@ from typing import Any
 
 from patient_contact import table
 from patient_contact.content import Content
-from patient_contact.facesheet import Line, Practice
+from patient_contact.facesheet import BROADCAST_TEXTS_PER_DAY, Line, Practice
 from patient_contact.facts import Policy
 
 
@@ -110,6 +110,7 @@ def _practice_write(before: Practice | None, after: Practice) -> table.Item:
         "lines": [_without_defaults(line) for line in after.lines],
         "default_line": after.default_line,
         "sending": after.sending,
+        "broadcast_texts_per_day": after.broadcast_texts_per_day,
         "version": after.version,
     }
     if before is None:
@@ -214,6 +215,7 @@ def from_item(practice_id: str, item: Mapping[str, Any]) -> Practice:
         item["default_line"],
         item["sending"],
         item["version"],
+        item.get("broadcast_texts_per_day", BROADCAST_TEXTS_PER_DAY),
     )
 
 
@@ -283,14 +285,10 @@ def _all_automations(practice_id: str) -> list[Automation]:
 
 
 def _automation(item: Mapping[str, Any]) -> Automation:
-    messages = item["messages"]
     return Automation(
         item["SK"].partition("#")[2],
         item["name"],
         item["line"],
         item["enabled"],
-        Content(
-            {channel: parts["body"] for channel, parts in messages.items()},
-            messages.get("email", {}).get("subject"),
-        ),
+        Content.of(item["messages"]),
     )

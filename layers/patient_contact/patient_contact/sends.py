@@ -5,6 +5,7 @@ I/O. Each step of a life (`life`) is one conditional write: it holds for what wa
 
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,6 +90,25 @@ def claim(key: table.Key, item: Item, decided: Mapping[str, Any]) -> dict[str, A
         if taken.item.get("attempt") == attempt:
             return dict(taken.item)
         raise
+
+
+def announce_again(key: table.Key, recorded: Recorded, run: int, send_before: str | None) -> None:
+    """Let a message of a list that is still under way be announced once more, in another run of the list.
+
+    What was announced before may have been held back, or lost. Who has taken a step of it meanwhile goes on with it.
+    """
+    changed = {"run": run, **({} if send_before is None else {"send_before": send_before})}
+    with suppress(Taken):
+        take(key, Step(changed, {"state": recorded.state, "attempt": recorded.told["attempt"]}))
+
+
+def withdraw(key: table.Key, item: Item, reason: life.Withdrawal) -> bool:
+    """Withdraw a message that nobody has claimed; say whether it was still so."""
+    try:
+        take(key, life.withdrawn(item, clock.iso(clock.now()), reason))
+    except Taken:
+        return False
+    return True
 
 
 def settle(key: table.Key, step: Step) -> None:

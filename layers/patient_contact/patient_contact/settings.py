@@ -43,6 +43,31 @@ def sends_dlq_url() -> str:
     return os.environ["SENDS_DLQ_URL"]
 
 
+def bulks_queue_url() -> str:
+    """Where broadcasts, campaigns and dry runs wait whose lists are yet to be read."""
+    return os.environ["BULKS_QUEUE_URL"]
+
+
+def bulks_dlq_url() -> str:
+    """Where those go whose lists cannot be read."""
+    return os.environ["BULKS_DLQ_URL"]
+
+
+def chunks_queue_url() -> str:
+    """Where chunks of lists wait to be routed."""
+    return os.environ["CHUNKS_QUEUE_URL"]
+
+
+def chunks_dlq_url() -> str:
+    """Where chunks go that can never be routed."""
+    return os.environ["CHUNKS_DLQ_URL"]
+
+
+def lists_bucket() -> str:
+    """The bucket of lists, and of what became of their rows."""
+    return os.environ["LISTS_BUCKET"]
+
+
 def decision_retention_days() -> int:
     """How long decisions are kept."""
     return int(os.environ["DECISION_RETENTION_DAYS"])

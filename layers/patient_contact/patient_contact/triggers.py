@@ -1,17 +1,20 @@
-"""The events that come in: triggered automations, read to the letter, and messages that are to be sent.
+"""The events that come in: triggered automations, read to the letter, messages to be sent, lists to be routed.
 
 Shapes: imports the pure half and what HTTP and events receive alike.
 """
 
 import json
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from patient_contact.bulk_list import Chunk
 from patient_contact.content import MAX_CALL
 from patient_contact.events import (
     AUTOMATION_TRIGGERED,
+    BULK_QUEUED,
     MAX_CLOCK_SKEW_DAYS,
     MAX_EVENT_AGE_DAYS,
     MESSAGE_ROUTED,
@@ -93,6 +96,65 @@ class ToSend(BaseModel):
 def accept_to_send(body: str) -> ToSend:
     """Read an SQS record's body as a `MessageRouted` event; raise Refused for what is none."""
     return _detail(_event(body, MESSAGE_ROUTED), ToSend)
+
+
+class BulkQueued(BaseModel):
+    """The detail of `BulkQueued`: a broadcast, campaign or dry run whose list is to be read, in which of its runs."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    practice_id: Id
+    bulk_id: Id
+    run: Annotated[int, Field(ge=1)]
+
+
+class ChunkBody(BaseModel):
+    """Where the rows of a chunk lie in their list."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    number: Annotated[int, Field(ge=0)]
+    begin: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=0)]
+    first_row: Annotated[int, Field(ge=1)]
+    rows: Annotated[int, Field(ge=1)]
+    too_long: bool
+
+
+class ToRoute(BaseModel):
+    """A chunk of a list that is to be routed, in which run of its bulk."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    version: Annotated[int, Field(ge=1, le=1)]
+    practice_id: Id
+    bulk_id: Id
+    run: Annotated[int, Field(ge=1)]
+    rows: ChunkBody
+
+    @classmethod
+    def of(cls, queued: BulkQueued, chunk: Chunk) -> Self:
+        """Give a chunk as a message."""
+        rows = ChunkBody(**asdict(chunk))
+        return cls(version=1, practice_id=queued.practice_id, bulk_id=queued.bulk_id, run=queued.run, rows=rows)
+
+    @property
+    def chunk(self) -> Chunk:
+        """The chunk."""
+        return Chunk(**self.rows.model_dump())
+
+
+def accept_bulk(body: str) -> BulkQueued:
+    """Read an SQS record's body as a `BulkQueued` event; raise Refused for what is none."""
+    return _detail(_event(body, BULK_QUEUED), BulkQueued)
+
+
+def accept_chunk(body: str) -> ToRoute:
+    """Read an SQS record's body as a chunk to be routed; raise Refused for what is none."""
+    try:
+        return ToRoute.model_validate_json(body)
+    except ValidationError as error:
+        raise Refused(f"invalid chunk: {fields_of(error, ToRoute)}") from None
 
 
 def _event(body: str, detail_type: str) -> BusEvent:
