@@ -9,7 +9,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Their parts are spread over all processes; other files stay whole, since each deploys what it tests.
 PROTOCOLS := tests/integration/test_consent_protocol.py tests/integration/test_sending_protocol.py
 # Broken guards take a copy and up to a minute each until a schedule notices them.
-SOAKED := tests/integration/test_bulk_protocol.py
+SOAKED := tests/integration/test_bulk_protocol.py tests/integration/test_bulk_end_to_end.py
 LONG := $(PROTOCOLS) tests/integration/test_sending_protocol_has_teeth.py
 CODE := layers/patient_contact/patient_contact functions tests
 
@@ -35,7 +35,7 @@ test: .venv/dev .venv-tools/all ## Check and test everything
 soak: .venv/dev ## The long schedules: thousands of sequences of consent, of sends with faults, a campaign of 20,000, and broken guards
 	@seed=$${SEED:-$$(date +%s)}; \
 	echo "soaking: 20,000 patients, 2,000 sequences and 2,000 schedules (twenty minutes or more), SEED=$$seed"; \
-	PATIENTS=20000 SEQUENCES=2000 SCHEDULES=2000 SEED=$$seed $(BIN)/python -m pytest --numprocesses auto $(SOAKED) $(LONG)
+	PATIENTS=20000 RECIPIENTS=1000 SEQUENCES=2000 SCHEDULES=2000 SEED=$$seed $(BIN)/python -m pytest --numprocesses auto $(SOAKED) $(LONG)
 
 check: .venv/dev .venv-tools/all ## Lint, format, types, template
 	@echo "checking: lint, format, types, template"
