@@ -84,7 +84,9 @@ class Consent(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.service.restore(self.empty)
+        # To the millisecond, as replies have it: at a finer time, staff would say later what they say at the same.
         self.began = datetime.now(UTC)
+        self.began = self.began.replace(microsecond=self.began.microsecond // 1_000 * 1_000)
         self.models: dict[Place, Model] = {(number, line): Model() for number in NUMBERS for line in LINES}
         self.sent: list[tuple[Place, str, float, str]] = []
         self.recorded: set[str] = set()
