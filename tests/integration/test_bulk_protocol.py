@@ -1,7 +1,7 @@
 """A campaign, from its list to the last text, with crashes, duplicates, lost queues, redrives, replies and pauses.
 
 Against the real functions on a simulated clock: what waits where is in lists, and a seed decides what happens next.
-PATIENTS says how many are in the list (`make soak`: 20,000), SEED which run it is (each its own, and it says so).
+PATIENTS says how many are in the list (`make soak`: 5,000), SEED which run it is (each its own, and it says so).
 """
 
 import io
