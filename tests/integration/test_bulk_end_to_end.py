@@ -70,15 +70,15 @@ def test_all_patients_are_texted_once_each_but_for_those_who_stopped_before() ->
         started = call(stack, "POST", "/campaigns", CAMPAIGN | {"list": {"key": "lists/demo/flu.csv"}})
         path = f"/campaigns/{started['id']}"
 
-        stack.wait_until(lambda: call(stack, "GET", path)["done"] >= 100, timeout=60)
+        stack.wait_until(lambda: call(stack, "GET", path)["done"] >= 100, timeout=300)
         assert call(stack, "POST", f"{path}/pause")["state"] == "paused"
         for patient in STOPPING:
             stop(stack, patient)
         opted_out = "/reports/opt-outs?limit=100"
-        stack.wait_until(lambda: len(call(stack, "GET", opted_out)["items"]) == len(STOPPING), timeout=60)
+        stack.wait_until(lambda: len(call(stack, "GET", opted_out)["items"]) == len(STOPPING), timeout=300)
         sent_before = {each["destination"] for each in accepted(stack)}
         assert call(stack, "POST", f"{path}/resume")["state"] in ("queued", "running")
-        stack.wait_until(lambda: call(stack, "GET", path)["state"] == "completed", timeout=240)
+        stack.wait_until(lambda: call(stack, "GET", path)["state"] == "completed", timeout=900)
 
         told = call(stack, "GET", path)
         times = Counter(each["destination"] for each in accepted(stack))
