@@ -57,8 +57,6 @@ def route(wanted: ToRoute) -> None:
     if done is None and item["state"] == "failed":
         return
     practice = practices.from_item(wanted.practice_id, practice_item)
-    if not practice.has_line(item["line"]):
-        raise Refused("unknown line")
     job = bulk_routing.job(item, kept, practice, settings.decision_retention_days())
     try:
         if done is not None:
@@ -75,6 +73,9 @@ def route(wanted: ToRoute) -> None:
             log.count("Withdrawn", SERVICE, "CANCELLED", withdrawn)
     elif done is not None:
         bulk_routing.announce_again(job, wanted.chunk, routed)
+    elif not practice.has_line(item["line"]):
+        # Only of what is to be routed: what is routed already comes to its end without its line, too.
+        raise Refused("unknown line")
     else:
         keep(job, wanted.chunk, bulk_routing.route(job, wanted.chunk, rows))
 

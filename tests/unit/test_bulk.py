@@ -559,3 +559,16 @@ class TestProgress:
         assert told["done"] == sum(told["by_reason"].values())
         assert told["routed"] == sum(told["by_channel"].values())
         assert bulk.rows_over(item) == told["done"] - (0 if is_dry_run else told["routed"])
+
+
+def test_what_goes_on_so_slowly_that_no_date_holds_its_end_has_none() -> None:
+    item = {
+        "state": "running",
+        "dry_run": False,
+        "total": 1_000_000,
+        "decided#suppress##LANDLINE": 1,
+        "began_at": "2026-11-22T00:00:00.000000Z",
+        "began_rows": 0,
+        "last_at": "2026-11-25T00:00:00.000000Z",
+    }
+    assert bulk.progress(item, datetime(2026, 11, 25, tzinfo=UTC))["estimated_end"] is None

@@ -26,6 +26,7 @@ Became = Literal["unknown", "sent", "failed", "withdrawn"]
 Item = Mapping[str, Any]
 Data = dict[str, Any]
 
+A_YEAR = 365 * 86_400
 DECIDED, CHANGED, BECAME = "decided#", "changed#", "became#"
 
 
@@ -215,7 +216,9 @@ def progress(item: Item, now: datetime) -> Data:
     total = item.get("total")
     end = None
     if state(item) == "running" and total is not None and rate is not None:
-        end = now + timedelta(seconds=(total - over) / rate)
+        seconds = (total - over) / rate
+        # What goes on so slowly has no end that could be said, nor one that a date could hold.
+        end = now + timedelta(seconds=seconds) if seconds < A_YEAR else None
     return {
         "state": state(item),
         "failure": item.get("failure"),
