@@ -47,10 +47,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         failed.append(waiting[refused.place][0])
     for chunk, heard in outcomes.items():
         try:
-            # What is known stands, whatever comes again behind it.
-            known = [each for _, each in heard if each.became != "unknown"]
-            became = {each.place: each.became for each in (*(each for _, each in heard), *known)}
-            bulks.tally(*chunk, became, max(each.expires_at for _, each in heard))
+            letters = [(each.row, each.letter) for _, each in heard]
+            bulks.tally(*chunk, letters, max(each.expires_at for _, each in heard))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is counted when the records come again
             log.failure(logger, "counting failed", error)
             failed.append(heard[0][0])

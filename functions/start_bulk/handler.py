@@ -1,6 +1,7 @@
 """Lists of broadcasts, campaigns and dry runs: read as a stream and queued in chunks, from wherever that was left."""
 
 import math
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from patient_contact import aws, bulk, bulks, clock, lists, log, settings
 from patient_contact.bulk_list import BadList, Chunk, Cutter
 from patient_contact.events import Refused
-from patient_contact.queue import Batch
+from patient_contact.queue import Batch, NotYet
 from patient_contact.triggers import BulkQueued, ToRoute, accept_bulk
 
 SERVICE = "start_bulk"
@@ -48,9 +49,9 @@ def go_on(wanted: BulkQueued, body: str, context: LambdaContext) -> None:
         raise Refused("unknown bulk")
     if not bulk.is_to_run(item, wanted.run) or item.get("read_run") == wanted.run:
         return
-    if item["state"] == "failed":
-        # A chunk has found the list gone before its end was reached here.
-        queue_results(wanted)
+    if bulk.is_over(item):
+        if not queue_begun(wanted, item, context):
+            again(body, 0)
         return
     wait = seconds_left(item)
     if wait > 0:
@@ -64,13 +65,13 @@ def go_on(wanted: BulkQueued, body: str, context: LambdaContext) -> None:
             return
         item = {**item, **step.set}
     try:
-        is_over = queue_chunks(wanted, item, context)
+        is_done = queue_chunks(wanted, item, context)
     except (BadList, lists.ListGone) as unreadable:
-        queue_results(wanted)
-        bulks.take(*ids, bulk.failed(item, unreadable.reason), item)
+        step = bulk.failed(item, unreadable.reason)
+        bulks.take(*ids, step, item)
         log.count("BulksFailed", SERVICE, "list unreadable")
-        return
-    if not is_over:
+        is_done = queue_begun(wanted, {**item, **step.set}, context)
+    if not is_done:
         again(body, 0)
 
 
@@ -83,40 +84,64 @@ def seconds_left(item: dict[str, Any]) -> float:
 def queue_chunks(wanted: BulkQueued, item: dict[str, Any], context: LambdaContext) -> bool:
     """Queue the chunks of a list from where it was left; say whether that is all there is to do."""
     ids = wanted.practice_id, wanted.bulk_id
+    listed = bulks.listed(item)
     cutter = Cutter(bulks.place_of(item["cursor"]))
+    place = cutter.place
     waiting: list[Chunk] = []
     queued = 0
-    for piece in lists.pieces(bulks.listed(item), cutter.place.begin):
-        for chunk in cutter.feed(piece):
+    left_out = None
+    for chunk in pieces_and_chunks(listed, cutter):
+        if chunk is not None and chunk.last_row > MAX_ROWS:
+            left_out = f"the list has more than {MAX_ROWS:,} rows: those from row {chunk.first_row:,} on are left out"
+            break
+        if chunk is not None:
             waiting.append(chunk)
+            place = cutter.place
             if len(waiting) < TOGETHER:
                 continue
-            send(wanted, waiting)
-            waiting = []
-            queued += TOGETHER
-            is_late = context.get_remaining_time_in_millis() < RESERVE
-            if is_late or queued % KEEP_EVERY == 0:
-                # Paused, cancelled or failed meanwhile: what that asks for is seen when it is read again.
-                if not bulks.take(*ids, bulk.went_on(item, cutter.place.as_data()), item) or is_late:
-                    return False
-                if cutter.place.first_row > MAX_ROWS:
-                    raise BadList(f"the list has more than {MAX_ROWS:,} rows: those before are routed")
-    send(wanted, [*waiting, *cutter.last()])
-    place = cutter.place
-    return bulks.take(*ids, bulk.was_read(item, place.as_data(), place.number, place.first_row - 1), item)
+        is_late = context.get_remaining_time_in_millis() < RESERVE
+        if chunk is None and not is_late:
+            continue
+        if not queued and not waiting:
+            raise NotYet("a row is not read to its end in the time of an invocation")
+        send(wanted, waiting)
+        queued += len(waiting)
+        waiting = []
+        # Paused, cancelled or failed meanwhile: what that asks for is seen when it is read again.
+        if (is_late or queued % KEEP_EVERY == 0) and (
+            not bulks.take(*ids, bulk.went_on(item, place.as_data()), item) or is_late
+        ):
+            return False
+    send(wanted, waiting)
+    return bulks.take(*ids, bulk.was_read(item, place.as_data(), place.number, place.first_row - 1, left_out), item)
 
 
-def queue_results(wanted: BulkQueued) -> None:
-    """Queue the chunks that have their results, without the list: what was held back of them goes on."""
-    if wanted.run == 1:
-        return
-    after: str | None = None
-    while True:
-        page = bulks.chunks(wanted.practice_id, wanted.bulk_id, after, 100)
-        send(wanted, [bulks.chunk_of(item) for item in page.items])
-        after = page.next
-        if after is None:
-            return
+def pieces_and_chunks(listed: bulks.Listed, cutter: Cutter) -> Iterator[Chunk | None]:
+    """Give the chunks of a list from where it was left, and None behind each piece, however long a row goes on."""
+    for piece in lists.pieces(listed, cutter.place.begin):
+        yield from cutter.feed(piece)
+        yield None
+    yield from cutter.last()
+
+
+def queue_begun(wanted: BulkQueued, item: dict[str, Any], context: LambdaContext) -> bool:
+    """Queue the chunks that were begun of a bulk that is over, without its list; say whether that were all.
+
+    What was held back of them comes to its end. In the first run nothing was: what is under way has its messages.
+    """
+    ids = wanted.practice_id, wanted.bulk_id
+    after = item.get("walked")
+    is_all = wanted.run == 1
+    while not is_all:
+        page = bulks.chunks(*ids, after, KEEP_EVERY)
+        send(wanted, [bulks.chunk_of(each) for each in page.items])
+        after, is_all = page.next, page.next is None
+        if after is not None and not bulks.take(*ids, bulk.walked(item, after), item):
+            # It goes on in another run.
+            return True
+        if context.get_remaining_time_in_millis() < RESERVE:
+            break
+    return is_all
 
 
 def send(wanted: BulkQueued, chunks: list[Chunk]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 from moto.events.models import EventPattern
 
-from patient_contact import events, log, reviews, sends, settings
+from patient_contact import bulks, events, log, reviews, sends, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -773,19 +773,35 @@ def each_queue_waits_for_its_function(template: Template) -> list[str]:
     return complaints
 
 
+# What is claimed for an invocation of these, and for how long.
+LEASES = {"SendMessageFunction": sends.LEASE_SECONDS, "RouteBatchFunction": bulks.CHUNK_LEASE_SECONDS}
+
+
 def a_lease_ends_between_two_deliveries(template: Template) -> list[str]:
     """A claim's lease outlasts the invocation that made it, and is over when its message comes again.
 
     At the latest, a claim is made when the function's time is up; the message comes again so long after its receive.
     """
-    time_out = functions(template)["SendMessageFunction"]["Timeout"]
     complaints = []
-    if time_out >= sends.LEASE_SECONDS:
-        complaints.append(f"{time_out} s to send, a lease of {sends.LEASE_SECONDS} s")
-    for name, event, each in mappings(template, "SQS"):
-        hidden = template["Resources"][target(each["Queue"])]["Properties"].get("VisibilityTimeout", 30)
-        if name == "SendMessageFunction" and hidden <= time_out + sends.LEASE_SECONDS:
-            complaints.append(f"{name}.{event}: comes again after {hidden} s, when the lease may not be over")
+    for name, lease in LEASES.items():
+        time_out = functions(template)[name]["Timeout"]
+        if time_out >= lease:
+            complaints.append(f"{name}: {time_out} s of time, a lease of {lease} s")
+        for of, event, each in mappings(template, "SQS"):
+            hidden = template["Resources"][target(each["Queue"])]["Properties"].get("VisibilityTimeout", 30)
+            if of == name and hidden <= time_out + lease:
+                complaints.append(f"{name}.{event}: comes again after {hidden} s, when the lease may not be over")
+    return complaints
+
+
+def who_queues_for_itself_may_go_on(template: Template) -> list[str]:
+    """Lambda ends a chain of a function that sends to its own queue after sixteen rounds, unless it is allowed."""
+    complaints = []
+    for name, _, each in mappings(template, "SQS"):
+        function = functions(template)[name]
+        own = {"Ref": target(each["Queue"])}
+        if own in function["Environment"]["Variables"].values() and function.get("RecursiveLoop") != "Allow":
+            complaints.append(f"{name} sends to the queue that it reads")
     return complaints
 
 
@@ -1276,6 +1292,7 @@ RULES: tuple[Rule, ...] = (
     nobody_else_replies_for_a_patient,
     each_queue_waits_for_its_function,
     a_lease_ends_between_two_deliveries,
+    who_queues_for_itself_may_go_on,
     each_batch_reports_what_failed,
     no_record_of_the_stream_is_lost,
     each_route_has_its_one_scope,

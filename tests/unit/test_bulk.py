@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patient_contact import bulk
-from patient_contact.bulk import LETTERS, Action, Became, NotNow, State, Step
+from patient_contact.bulk import ENDS, WAITING, Action, NotNow, State, Step
 
 # However slow the machine.
 unhurried = settings(deadline=None, database=None)
@@ -53,7 +53,7 @@ ITEMS: dict[str, dict[str, Any]] = {
     "cancelled": {**ROUTED, "state": "cancelled"},
     "failed": {**RUNNING, "state": "failed", "failure": "gone"},
 }
-AGAIN = {"run": 4, "cursor": BEGIN}
+AGAIN = {"run": 4, "cursor": BEGIN, "walked": None}
 REFUSED = "refused"
 
 
@@ -198,7 +198,9 @@ class TestReading:
         expected = {"state": state, "run": 3}
         assert bulk.went_on(item, CURSOR) == Step({"cursor": CURSOR}, expected)
         read = {"cursor": CURSOR, "read_run": 3, "chunks": 2, "total": 150}
-        assert bulk.was_read(item, CURSOR, 2, 150) == Step(read, expected)
+        assert bulk.was_read(item, CURSOR, 2, 150, None) == Step({**read, "failure": None}, expected)
+        assert bulk.was_read(item, CURSOR, 2, 150, "cut") == Step({**read, "failure": "cut"}, expected)
+        assert bulk.walked(item, "CHUNK#000099") == Step({"walked": "CHUNK#000099"}, expected)
 
     @pytest.mark.parametrize(("state", "expected"), [("running", "failed"), ("cancelled", "cancelled")])
     def test_it_fails_when_its_list_is_gone_unless_it_is_cancelled(self, state: str, expected: str) -> None:
@@ -294,55 +296,82 @@ class TestCounts:
         assert bulk.is_changed(result(*now, **({} if was is None else before(*was)))) is expected
 
 
-# What is heard of the messages of a chunk: of which row, and what became of it.
-HEARD = st.lists(st.tuples(st.integers(0, 99), st.sampled_from(get_args(Became))), max_size=60)
-NAMES = {letter: name for name, letter in LETTERS.items()}
+# What is heard of the messages of a chunk: of which row, and the letter for what became of it.
+HEARD = st.lists(st.tuples(st.integers(0, 99), st.sampled_from(["1", "2", "3", *ENDS])), max_size=60)
+# In the order in which they come, but that there is one end.
+ORDER = [*WAITING, *ENDS]
 
 
-def hear(batches: list[list[tuple[int, Became]]], letters: str = "") -> tuple[str, Counter[str]]:
+def hear(batches: list[list[tuple[int, str]]], letters: str = "") -> tuple[str, Counter[str]]:
     """Tally batches one after the other, and give the letters and the sum of what was added."""
     counted: Counter[str] = Counter()
     for batch in batches:
-        letters, added = bulk.tallied(letters, dict(batch))
+        letters, added = bulk.tallied(letters, batch)
         counted.update(added)
     return letters, counted
 
 
 def count(letters: str) -> Counter[str]:
-    return Counter(f"became#{NAMES[letter]}" for letter in letters if letter != ".")
+    names = {**ENDS, "1": "unknown", "3": "unknown"}
+    return Counter(f"became#{names[letter]}" for letter in letters if letter in names)
 
 
 class TestTally:
     """What became of the messages of a chunk, each counted once, however often and in whatever order it is heard."""
 
-    def test_each_outcome_has_its_letter(self) -> None:
-        assert set(LETTERS) == set(get_args(Became))
-        assert len(set(LETTERS.values())) == len(LETTERS)
+    UNKNOWN: ClassVar = {"state": "unknown"}
 
-    @pytest.mark.parametrize("was", [".", "u", "s", "f", "w"])
-    @pytest.mark.parametrize("name", get_args(Became))
-    def test_what_is_known_stays_and_what_is_unknown_moves(self, was: str, name: Became) -> None:
-        letter = LETTERS[name]
-        moves = was == "." or (was == "u" and name != "unknown")
-        letters, added = bulk.tallied(f"s{was}f", {1: name})
-        assert letters == f"s{letter if moves else was}f"
-        expected = {f"became#{name}": 1} if moves else {}
-        assert added == (expected | {"became#unknown": -1} if moves and was == "u" else expected)
+    @pytest.mark.parametrize(
+        ("state", "life", "expected"),
+        [
+            ("routed", [], None),
+            ("sending", [], None),
+            ("suppressed", [], None),
+            ("handed_over", [], None),
+            ("unknown", [UNKNOWN], "1"),
+            ("routed", [UNKNOWN, {"state": "routed"}], "2"),
+            # It was counted when it was routed again.
+            ("sending", [UNKNOWN, {"state": "routed"}], None),
+            ("unknown", [UNKNOWN, {"state": "routed"}, {"state": "sending"}, UNKNOWN], "3"),
+            ("sent", [UNKNOWN, {"state": "sent"}], "s"),
+            ("failed", [{"state": "failed"}], "f"),
+            ("withdrawn", [], "w"),
+            ("unknown", [UNKNOWN] * 100, WAITING[-1]),
+        ],
+    )
+    def test_a_letter_says_how_far_a_message_has_come(
+        self, state: str, life: list[dict[str, str]], expected: str | None
+    ) -> None:
+        assert bulk.letter(state, life) == expected
+
+    @pytest.mark.parametrize("was", [".", "1", "2", "3", *ENDS])
+    @pytest.mark.parametrize("new", ["1", "2", "3", *ENDS])
+    def test_what_is_known_stays_and_what_is_unknown_moves(self, was: str, new: str) -> None:
+        moves = was not in ENDS and ORDER.index(new) > ORDER.index(was)
+        letters, added = bulk.tallied(f"s{was}f", [(1, new)])
+        now = new if moves else was
+        assert letters == f"s{now}f"
+        expected = count(now)
+        expected.subtract(count(was))
+        assert added == {name: number for name, number in expected.items() if number}
+
+    def test_what_staff_say_was_not_sent_is_unknown_no_more_until_it_is_again(self) -> None:
+        assert bulk.tallied("1", [(0, "2")]) == ("2", {"became#unknown": -1})
+        assert bulk.tallied("2", [(0, "1")]) == ("2", {})
+        assert bulk.tallied("2", [(0, "3")]) == ("3", {"became#unknown": 1})
+        assert bulk.tallied("2", [(0, "s")]) == ("s", {"became#sent": 1})
 
     def test_it_is_as_long_as_the_last_row_that_something_was_heard_of(self) -> None:
-        assert bulk.tallied("", {3: "sent"}) == ("...s", {"became#sent": 1})
-        assert bulk.tallied("...s", {0: "failed", 5: "unknown"}) == (
-            "f..s.u",
-            {"became#failed": 1, "became#unknown": 1},
-        )
+        assert bulk.tallied("", [(3, "s")]) == ("...s", {"became#sent": 1})
+        assert bulk.tallied("...s", [(0, "f"), (5, "1")]) == ("f..s.1", {"became#failed": 1, "became#unknown": 1})
 
     def test_nothing_heard_adds_nothing(self) -> None:
-        assert bulk.tallied("su", {}) == ("su", {})
+        assert bulk.tallied("s1", []) == ("s1", {})
 
     @unhurried
     @given(st.lists(HEARD, max_size=8))
     def test_in_any_order_and_with_any_repeats_the_counts_are_those_of_the_letters(
-        self, batches: list[list[tuple[int, Became]]]
+        self, batches: list[list[tuple[int, str]]]
     ) -> None:
         letters, counted = hear(batches)
         assert +counted == count(letters)
@@ -351,28 +380,26 @@ class TestTally:
 
     @unhurried
     @given(st.lists(HEARD, max_size=8), st.data())
-    def test_what_is_heard_again_adds_nothing(
-        self, batches: list[list[tuple[int, Became]]], draw: st.DataObject
-    ) -> None:
+    def test_what_is_heard_again_adds_nothing(self, batches: list[list[tuple[int, str]]], draw: st.DataObject) -> None:
         letters, _ = hear(batches)
-        known = {place: NAMES[letter] for place, letter in enumerate(letters) if letter != "."}
-        again = draw.draw(st.lists(st.sampled_from(sorted(known.items())), max_size=40)) if known else []
-        assert bulk.tallied(letters, dict(again)) == (letters, {})  # type: ignore[arg-type]  # names of outcomes
+        known = [(place, letter) for place, letter in enumerate(letters) if letter != "."]
+        again = draw.draw(st.lists(st.sampled_from(known), max_size=40)) if known else []
+        assert bulk.tallied(letters, again) == (letters, {})
 
     @unhurried
-    @given(st.dictionaries(st.integers(0, 99), st.sampled_from(["sent", "failed", "withdrawn"])), st.data())
+    @given(st.dictionaries(st.integers(0, 99), st.sampled_from([*ENDS])), st.data())
     def test_each_row_ends_at_what_it_came_to_whenever_it_was_unknown(
-        self, final: dict[int, Became], draw: st.DataObject
+        self, final: dict[int, str], draw: st.DataObject
     ) -> None:
-        unknown: list[tuple[int, Became]] = [(place, "unknown") for place in final]
-        heard = draw.draw(st.permutations([*final.items(), *final.items(), *unknown, *unknown]))
+        on_the_way = [(place, letter) for place in final for letter in "123"]
+        heard = draw.draw(st.permutations([*final.items(), *final.items(), *on_the_way, *on_the_way]))
         letters, counted = hear([[each] for each in heard])
-        assert {place: NAMES[letter] for place, letter in enumerate(letters) if letter != "."} == final
-        assert +counted == Counter(f"became#{name}" for name in final.values())
+        assert {place: letter for place, letter in enumerate(letters) if letter != "."} == final
+        assert +counted == Counter(f"became#{ENDS[letter]}" for letter in final.values())
 
-    @pytest.mark.parametrize("order", sorted({*permutations(["unknown", "sent", "sent", "unknown"])}))
-    def test_unknown_and_then_sent_is_sent_once(self, order: tuple[Became, ...]) -> None:
-        letters, counted = hear([[(0, name)] for name in order])
+    @pytest.mark.parametrize("order", sorted({*permutations(["1", "s", "s", "2", "1"])}))
+    def test_unknown_and_then_sent_is_sent_once(self, order: tuple[str, ...]) -> None:
+        letters, counted = hear([[(0, letter)] for letter in order])
         assert (letters, +counted) == ("s", {"became#sent": 1})
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from patient_contact.bulk_list import (
     CHUNK_ROWS,
+    MAX_HEADER,
     MAX_ROW,
     SENTENCES,
     BadList,
@@ -222,7 +223,7 @@ def refused_list(beginning: bytes, format_: Format = "csv", size: int | None = N
 
 EMPTY = "the list is empty"
 NOT_UTF8 = "the list is not in UTF-8"
-NO_HEADER = "the list has no header: its first line is longer than 64 KB"
+NO_HEADER = "the list has no header: its first line is longer than 4 KB"
 NOT_CSV = "the list's header is not CSV"
 COLUMN = "the list's header needs one column patient_id, and each column once"
 NO_ROWS = "the list has a header and no rows"
@@ -321,10 +322,11 @@ class TestHeader:
         assert refused_list(b"patient_id," + b"x" * MAX_ROW, size=300 * MB) == NO_HEADER
         assert refused_list((BOM + b"p-1," * MAX_ROW)[:MAX_ROW], size=300 * MB) == NO_HEADER
 
-    def test_a_header_of_almost_64_kb_is_one(self) -> None:
-        beginning = b"patient_id," + b"x" * (MAX_ROW - 12) + b"\n"
-        assert len(beginning) == MAX_ROW
-        assert header(beginning, MAX_ROW + 4, "csv") == (MAX_ROW, ["patient_id", "x" * (MAX_ROW - 12)])
+    def test_a_header_of_4_kb_is_one_and_a_longer_one_is_none(self) -> None:
+        beginning = b"patient_id," + b"x" * (MAX_HEADER - 12) + b"\n"
+        assert len(beginning) == MAX_HEADER
+        assert header(beginning, MAX_HEADER + 4, "csv") == (MAX_HEADER, ["patient_id", "x" * (MAX_HEADER - 12)])
+        assert refused_list(b"patient_id," + b"x" * (MAX_HEADER - 11) + b"\np-1,Pat\n") == NO_HEADER
 
 
 def read(data: bytes, format_: Format = "jsonl", columns: tuple[str, ...] = COLUMNS) -> list[Row | BadRow]:

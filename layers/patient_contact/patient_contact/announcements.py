@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from patient_contact import confirmations, decisions, events, settings, table
-from patient_contact.bulk import LETTERS, Became
+from patient_contact import bulk, confirmations, decisions, events, settings, table
 from patient_contact.bus import Entry
 from patient_contact.consent import NOTHING_SAID, LineConsent
 from patient_contact.numbers import number_of
@@ -152,23 +151,26 @@ def _to_run(event_id: str, old: Mapping[str, Any], item: Mapping[str, Any]) -> l
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message of a list: of which chunk of which bulk, at which place of it; kept how long."""
+    """What became of a message of a list: of which chunk of which bulk, and of which of its rows; kept how long."""
 
     chunk: tuple[str, str, int]
-    place: int
-    became: Became
+    row: int
+    letter: str
     expires_at: int
 
 
 def outcome_of(record: Mapping[str, Any]) -> Outcome | None:
     """Give what became of a message of a list, None for all other records."""
     new = record["dynamodb"].get("NewImage", {})
-    if "chunk" not in new or "state" not in new or new["state"]["S"] not in LETTERS:
+    if "chunk" not in new or "state" not in new:
         return None
-    item = table.decode_item({name: new[name] for name in ("PK", "SK", "chunk", "place", "state", "expires_at")})
+    names = ("PK", "SK", "chunk", "place", "state", "life", "expires_at")
+    item = table.decode_item({name: new[name] for name in names if name in new})
+    letter = bulk.letter(item["state"], item.get("life", ()))
+    if letter is None:
+        return None
     bulk_id = item["SK"].rpartition(":")[2]
-    chunk = table.ids_of(item["PK"])[0], bulk_id, item["chunk"]
-    return Outcome(chunk, item["place"], item["state"], item["expires_at"])
+    return Outcome((table.ids_of(item["PK"])[0], bulk_id, item["chunk"]), item["place"], letter, item["expires_at"])
 
 
 def _changed(event_id: str, item: Mapping[str, Any]) -> Entry:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from types_boto3_sesv2 import SESV2Client
     from types_boto3_sqs import SQSClient
 
-# At DEBUG, which a switch of the console sets for the whole function, botocore logs every request, patients included.
-logging.getLogger("botocore").setLevel(logging.INFO)
+# At DEBUG, which a switch of the console sets for the whole function, they log every request, patients included: whole,
+# or by its path.
+for each in ("botocore", "urllib3"):
+    logging.getLogger(each).setLevel(logging.INFO)
 
 # Short enough that a retry still fits into the request that waits for it.
 CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})

@@ -19,9 +19,10 @@ from typing import Any, Literal
 Kind = Literal["broadcast", "campaign", "automation"]
 State = Literal["pending", "queued", "running", "paused", "completed", "cancelled", "failed"]
 Action = Literal["pause", "resume", "cancel"]
-# What became of a routed message, by the letter under which a chunk's tally keeps it.
-LETTERS = {"unknown": "u", "sent": "s", "failed": "f", "withdrawn": "w"}
-Became = Literal["unknown", "sent", "failed", "withdrawn"]
+# What became of a routed message, by the letter under which a chunk's tally keeps it. Before its end it may be unknown,
+# and waiting again since staff said that it was not sent, more than once: the odd places are the times it was unknown.
+ENDS = {"s": "sent", "f": "failed", "w": "withdrawn"}
+WAITING = ".123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Item = Mapping[str, Any]
 Data = dict[str, Any]
@@ -56,6 +57,11 @@ def state(item: Item) -> State:
     return kept
 
 
+def is_over(item: Item) -> bool:
+    """Say whether nobody else of a bulk is routed: it is cancelled, or has failed. What was begun comes to its end."""
+    return item["state"] in ("cancelled", "failed")
+
+
 def is_to_run(item: Item, run: int) -> bool:
     """Say whether this run of a bulk goes on: nobody has paused it since, or made it go on in another.
 
@@ -69,10 +75,10 @@ def is_to_run(item: Item, run: int) -> bool:
 def after(item: Item, action: Action, now: str) -> Step | None:
     """Give the step by which staff do this to a bulk, None when it has been done already; raise NotNow."""
     now_in = state(item)
-    expected = {"state": item["state"], "run": item["run"]}
+    expected = _same_run(item)
     # From the list's beginning: of a chunk that has its result, what was held back comes again, and so does what the
     # queue has lost meanwhile.
-    again = {"run": item["run"] + 1, "cursor": item["list"]["begin"]}
+    again = {"run": item["run"] + 1, "cursor": item["list"]["begin"], "walked": None}
     match action, now_in:
         case ("pause", "paused") | ("cancel", "cancelled") | ("resume", "pending" | "queued" | "running"):
             return None
@@ -94,25 +100,36 @@ def first_state(starts_at: str | None, now: str) -> State:
 
 def began(item: Item, now: str) -> Step:
     """The list is being read; from now on its rate is measured."""
-    expected = {"state": item["state"], "run": item["run"]}
-    return Step({"state": "running", "began_at": now, "began_rows": rows_over(item)}, expected)
+    return Step({"state": "running", "began_at": now, "began_rows": rows_over(item)}, _same_run(item))
 
 
 def went_on(item: Item, cursor: Data) -> Step:
     """So far the list is cut, and its chunks are queued."""
-    return Step({"cursor": cursor}, {"state": item["state"], "run": item["run"]})
+    return Step({"cursor": cursor}, _same_run(item))
 
 
-def was_read(item: Item, cursor: Data, chunks: int, rows: int) -> Step:
-    """The whole list is cut, and all its chunks are queued: how many it has is known."""
-    read = {"cursor": cursor, "read_run": item["run"], "chunks": chunks, "total": rows}
-    return Step(read, {"state": item["state"], "run": item["run"]})
+def was_read(item: Item, cursor: Data, chunks: int, rows: int, failure: str | None) -> Step:
+    """The whole list is cut, and all its chunks are queued: how many it has is known.
+
+    `failure` says why rows are left out behind them.
+    """
+    read = {"cursor": cursor, "read_run": item["run"], "chunks": chunks, "total": rows, "failure": failure}
+    return Step(read, _same_run(item))
+
+
+def walked(item: Item, after: str) -> Step:
+    """The chunks that were begun of one that is over are queued, up to this one: its list is not needed for them."""
+    return Step({"walked": after}, _same_run(item))
 
 
 def failed(item: Item, why: str) -> Step:
     """The list cannot be read (any more); what is routed stands, and what was cancelled stays so."""
     state = "cancelled" if item["state"] == "cancelled" else "failed"
-    return Step({"state": state, "failure": why}, {"state": item["state"], "run": item["run"]})
+    return Step({"state": state, "failure": why}, _same_run(item))
+
+
+def _same_run(item: Item) -> Data:
+    return {"state": item["state"], "run": item["run"]}
 
 
 # --- results ------------------------------------------------------------------------------------------------------
@@ -163,24 +180,46 @@ def _label(each: Mapping[str, Any]) -> str:
     return f"{each['outcome']}#{each['channel'] or ''}#{each['reason']}"
 
 
-def tallied(before: str, became: Mapping[int, Became]) -> tuple[str, Counter[str]]:
-    """Give a chunk's tally, a letter for each of its rows, after this was heard, and what is to be added to the counts.
+def per_outcome(results: Iterable[Data]) -> dict[str, int]:
+    """Count rows by what is asked for when they are listed: outcomes, and whoever would get something else."""
+    found = list(results)
+    counted = Counter(
+        {"changed": sum(is_changed(each) for each in found), **Counter(each["outcome"] for each in found)}
+    )
+    return {name: count for name, count in counted.items() if count}
 
-    What is heard again adds nothing, and an outcome that is known is never unknown again.
+
+def letter(state: str, life: Iterable[Item]) -> str | None:
+    """Give the letter under which a tally keeps that a message is in this state; None where that is no news."""
+    ends = {name: letter for letter, name in ENDS.items()}
+    if state in ends:
+        return ends[state]
+    place = 2 * sum(entry["state"] == "unknown" for entry in life) - (state == "unknown")
+    return WAITING[min(place, len(WAITING) - 1)] if place and state in ("unknown", "routed") else None
+
+
+def tallied(before: str, heard: Iterable[tuple[int, str]]) -> tuple[str, Counter[str]]:
+    """Give a chunk's tally, a letter for each of its rows, after these, and what is to be added to the counts.
+
+    What is heard again adds nothing, nor what is older than what is known; the first end that is heard stands.
     """
     letters = list(before)
     added: Counter[str] = Counter()
-    names = {letter: name for name, letter in LETTERS.items()}
-    for place, name in became.items():
+    for place, new in heard:
         letters += "." * (place + 1 - len(letters))
-        was, letter = letters[place], LETTERS[name]
-        if was == letter or was not in ".u":
+        was = letters[place]
+        if was in ENDS or (new not in ENDS and WAITING.index(new) <= WAITING.index(was)):
             continue
-        letters[place] = letter
-        added[BECAME + name] += 1
-        if was in names:
-            added[BECAME + names[was]] -= 1
-    return "".join(letters), added
+        letters[place] = new
+        added.update(_counted(new))
+        added.subtract(_counted(was))
+    return "".join(letters), Counter({name: count for name, count in added.items() if count})
+
+
+def _counted(letter: str) -> list[str]:
+    if letter in ENDS:
+        return [BECAME + ENDS[letter]]
+    return [f"{BECAME}unknown"] if WAITING.index(letter) % 2 else []
 
 
 # --- progress -----------------------------------------------------------------------------------------------------

@@ -44,6 +44,10 @@ SENTENCES: dict[Refusal, str] = {
 CHUNK_ROWS = 100
 # A row is longer than that by mistake: a file without line ends, or another kind of file.
 MAX_ROW = 64 * 1024
+# So long a row is passed by, and told; behind one that is longer nobody looks for the next.
+MAX_PASSED_BY = 1024 * 1024 * 1024
+# A header's columns are kept with the bulk, which each message that is sent reads.
+MAX_HEADER = 4 * 1024
 FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _BOM = b"\xef\xbb\xbf"
@@ -82,6 +86,11 @@ class Chunk:
     rows: int
     too_long: bool = False
 
+    @property
+    def last_row(self) -> int:
+        """The number of its last row."""
+        return self.first_row + self.rows - 1
+
 
 class BadList(Exception):
     """No row of the list can be read; `reason` says why, fit for staff."""
@@ -116,13 +125,18 @@ class Cutter:
         self._rows = 0
 
     def feed(self, piece: bytes) -> Iterator[Chunk]:
-        """Take the next piece of the list, and give the chunks that end in it; afterwards `place` is behind them."""
+        """Take the next piece of the list, and give the chunks that end in it; afterwards `place` is behind them.
+
+        Raises BadList for a row that does not end.
+        """
         start = 0
         while (end := piece.find(b"\n", start)) >= 0:
             self._at += end + 1 - start
             start = end + 1
             yield from self._end_of_row()
         self._at += len(piece) - start
+        if self._at - self._row_begin > MAX_PASSED_BY:
+            raise BadList(f"row {self.place.first_row + self._rows:,} is longer than 1 GB")
 
     def last(self) -> Iterator[Chunk]:
         """Give the chunks with which the list ends, whether or not its last line does."""
@@ -150,7 +164,7 @@ class Cutter:
 
 
 def header(beginning: bytes, size: int, format_: Format) -> tuple[int, list[str]]:
-    """Read where the first row begins, and the columns of a CSV file, from the file's first 64 KB; raise BadList."""
+    """Read where the first row begins, and the columns of a CSV file, from the file's first 4 KB; raise BadList."""
     if beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise BadList("the list is not in UTF-8")
     begin = len(_BOM) if beginning.startswith(_BOM) else 0
@@ -159,8 +173,8 @@ def header(beginning: bytes, size: int, format_: Format) -> tuple[int, list[str]
     if format_ == "jsonl":
         return begin, []
     end = beginning.find(b"\n")
-    if end < 0 and size > len(beginning):
-        raise BadList("the list has no header: its first line is longer than 64 KB")
+    if (end < 0 and size > len(beginning)) or end >= MAX_HEADER:
+        raise BadList("the list has no header: its first line is longer than 4 KB")
     try:
         (columns,) = csv.reader([beginning[begin : end if end >= 0 else size].decode()], strict=True)
     except UnicodeDecodeError:

@@ -3,7 +3,6 @@
 I/O. A patient whom a row was claimed for before keeps that decision, whoever routes the row again.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -157,9 +156,7 @@ def _row(wanted: Job, chunk: Chunk, row: Row, gathering: Gathering) -> Routed:
         return _refused(row.number, "DUPLICATE", row.patient_id)
     if not is_new:
         _again(wanted, row, recorded)
-    # Sending decides again, and may have done so: here it counts as it was routed.
-    as_routed = recorded.previous or recorded.decision
-    return Routed(_decided(row, as_routed, None), recorded.state == "handed_over", is_new)
+    return _as_recorded(row, recorded, is_new=is_new)
 
 
 def _place(wanted: Job, chunk: Chunk, row: Row) -> ListPlace:
@@ -188,22 +185,51 @@ def announce_again(wanted: Job, chunk: Chunk, rows: Iterable[Row]) -> None:
 
 
 def withdraw(wanted: Job, chunk: Chunk, rows: Iterable[Row]) -> int:
-    """Withdraw what is routed of a chunk and not yet being sent, since its list is cancelled; say how many."""
-    routed = [item for _, item in _under_way(wanted, chunk, rows) if item["state"] == "routed"]
-    return sum(sends.withdraw((item["PK"], item["SK"]), item, "CANCELLED") for item in routed)
+    """Withdraw what is routed of a chunk and not yet being sent, since its list is cancelled; say how many.
+
+    What is being sent is announced again: its own message may be lost, and without one it would not come to its end.
+    """
+    withdrawn = 0
+    for row, item in _under_way(wanted, chunk, rows):
+        if item["state"] == "routed":
+            withdrawn += sends.withdraw((item["PK"], item["SK"]), item, "CANCELLED")
+        else:
+            _again(wanted, row, decisions.recorded(item))
+    return withdrawn
+
+
+def left(wanted: Job, chunk: Chunk, patient_ids: Iterable[str | None]) -> list[Routed]:
+    """Give what became of the rows of a chunk that was left half routed, of those for which a decision was taken."""
+    rows = [
+        Row(chunk.first_row + place, patient_id)
+        for place, patient_id in enumerate(patient_ids)
+        if patient_id is not None
+    ]
+    return [_as_recorded(row, decisions.recorded(item)) for row, item in _claimed(wanted, chunk, rows)]
 
 
 def _under_way(wanted: Job, chunk: Chunk, rows: Iterable[Row]) -> Iterator[tuple[Row, table.Item]]:
     """Give the messages of a chunk that have not come to their end."""
+    return ((row, item) for row, item in _claimed(wanted, chunk, rows) if item["state"] in decisions.UNDER_WAY)
+
+
+def _claimed(wanted: Job, chunk: Chunk, rows: Iterable[Row]) -> Iterator[tuple[Row, table.Item]]:
+    """Give the decisions that were taken for these rows of a chunk."""
     practice_id = wanted.practice.practice_id
     of = [(table.decision_key(practice_id, row.patient_id, wanted.message_id), row) for row in rows]
     found = table.batch_get(key for key, _ in of)
     if found.unread:
         raise table.TableUnavailable("decisions left unread")
     for key, row in of:
-        item = found.items.get(key, {})
-        if item.get("state") in decisions.UNDER_WAY and decisions.place_of(item) == _place(wanted, chunk, row):
+        item = found.items.get(key)
+        if item is not None and decisions.place_of(item) == _place(wanted, chunk, row):
             yield row, item
+
+
+def _as_recorded(row: Row, recorded: Recorded, *, is_new: bool = False) -> Routed:
+    # Sending decides again, and may have done so: here it counts as it was routed.
+    as_routed = recorded.previous or recorded.decision
+    return Routed(_decided(row, as_routed, None), recorded.state == "handed_over", is_new)
 
 
 def _decided(row: Row, decision: Decision, before: Decision | None) -> bulk.Data:
@@ -219,11 +245,3 @@ def _decided(row: Row, decision: Decision, before: Decision | None) -> bulk.Data
 def _refused(number: int, reason: Refusal, patient_id: str | None) -> Routed:
     """Give what became of a row for which no decision could be taken."""
     return Routed(bulk.result(number, patient_id, "refused", None, reason, SENTENCES[reason]))
-
-
-def per_outcome(results: Iterable[bulk.Data]) -> dict[str, int]:
-    """Count rows by what is asked for when they are listed: outcomes, changes, and who could be reached otherwise."""
-    found = list(results)
-    outcomes = Counter(each["outcome"] for each in found)
-    changed = sum(bulk.is_changed(each) for each in found)
-    return {name: count for name, count in {**outcomes, "changed": changed}.items() if count}

@@ -4,14 +4,14 @@ I/O. A count and what is counted are written in one transaction: a chunk or an o
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from patient_contact import bulk, clock, table
-from patient_contact.bulk import Action, Became, Kind, Step
+from patient_contact.bulk import Action, Kind, Step
 from patient_contact.bulk_list import Chunk, Format, Place
 from patient_contact.content import Content
 from patient_contact.facesheet import Practice
@@ -23,6 +23,8 @@ Item = table.Item
 QUOTA_DAYS = 120
 # A list is kept for 90 days in its bucket.
 LONGEST_WAIT = timedelta(days=60)
+# Longer than an invocation of route_batch lasts: whoever has begun a chunk has ended by then.
+CHUNK_LEASE_SECONDS = 90
 # How long it is kept whom a dry run has met.
 DRY_RUN_DAYS = 30
 _NAMESPACE = uuid.UUID("5f6a0d2e-6f0e-4c53-9a55-b9a3f0f3a1c4")
@@ -168,18 +170,15 @@ def start(order: Order, practice: Practice, retention_days: int) -> Item:
         "what_if": _what_if_data(order.what_if),
         "expires_at": expires_at,
     }
-    writes = [
-        table.put_op(item, "attribute_not_exists(PK)"),
-        table.put_op(content),
-    ]
+    takes = []
     if order.texts:
         day = _day(max(order.starts_at or now, now), practice)
         item["quota"] = {"day": day, "texts": order.texts}
         room = practice.broadcast_texts_per_day - order.texts
         if room < 0:
             raise QuotaExceeded(max(0, practice.broadcast_texts_per_day - _used(order.practice_id, day)))
-        writes[0] = table.put_op(item, "attribute_not_exists(PK)")
-        writes.append(_take(order.practice_id, day, order.texts, room, now))
+        takes.append(_take(order.practice_id, day, order.texts, room, now))
+    writes = [table.put_op(item, "attribute_not_exists(PK)"), table.put_op(content), *takes]
     for _ in table.attempts():
         try:
             table.transact(writes)
@@ -262,8 +261,24 @@ def _take(practice_id: str, day: str, texts: int, room: int, now: datetime) -> I
         {"#used": "used"},
         texts=texts,
         room=room,
-        expires_at=int((now + timedelta(days=QUOTA_DAYS)).timestamp()),
+        expires_at=_quota_expires(now),
     )
+
+
+def _give_back(practice_id: str, day: str, texts: int) -> Item:
+    return table.update_op(
+        _quota_key(practice_id, day),
+        "SET expires_at = :expires_at ADD #used :texts",
+        None,
+        {"#used": "used"},
+        texts=-texts,
+        # It may be gone meanwhile, and be made by this.
+        expires_at=_quota_expires(clock.now()),
+    )
+
+
+def _quota_expires(now: datetime) -> int:
+    return int((now + timedelta(days=QUOTA_DAYS)).timestamp())
 
 
 # --- steering -----------------------------------------------------------------------------------------------------
@@ -296,11 +311,7 @@ def take(practice_id: str, bulk_id: str, step: Step, item: Mapping[str, Any]) ->
     )
     writes = [(write, _Otherwise())]
     if step.gives_back and "quota" in item:
-        quota = item["quota"]
-        back = table.update_op(
-            _quota_key(practice_id, quota["day"]), "ADD #used :texts", None, {"#used": "used"}, texts=-quota["texts"]
-        )
-        writes.append((back, _Otherwise()))
+        writes.append((_give_back(practice_id, item["quota"]["day"], item["quota"]["texts"]), _Otherwise()))
     try:
         table.transact_meaning(writes)
     except _Otherwise:
@@ -315,6 +326,27 @@ class _Otherwise(Exception):
 # --- counting -----------------------------------------------------------------------------------------------------
 
 
+def begin_chunk(
+    practice_id: str, bulk_id: str, chunk: Chunk, patient_ids: Sequence[str | None], retention_days: int
+) -> bool:
+    """Keep who is in a chunk before any of them is decided for; say whether it has no result yet.
+
+    Whoever is claimed for is found by that, if whoever routes the chunk ends on the way and its list is gone, or its
+    bulk is cancelled.
+    """
+    pk, sk = chunk_key(practice_id, bulk_id, chunk.number)
+    now = clock.now()
+    item = {
+        "PK": pk,
+        "SK": sk,
+        "chunk": asdict(chunk),
+        "patient_ids": list(patient_ids),
+        "lease_until": clock.iso(now + timedelta(seconds=CHUNK_LEASE_SECONDS)),
+        "expires_at": int((now + timedelta(days=retention_days)).timestamp()),
+    }
+    return table.put_if_absent(item, "results") is None
+
+
 def record_chunk(
     practice_id: str,
     bulk_id: str,
@@ -323,8 +355,12 @@ def record_chunk(
     counts: Mapping[str, int],
     per_outcome: Mapping[str, int],
     retention_days: int,
-) -> None:
-    """Record the result of a chunk, and add it to the bulk's counts, once; `results` is the object of its rows."""
+    until: str | None = None,
+) -> bool:
+    """Record the result of a chunk, and add it to the bulk's counts, once; `results` is the object of its rows.
+
+    With `until`, only while nobody has begun it again since. Says whether it was recorded now.
+    """
     pk, sk = chunk_key(practice_id, bulk_id, chunk.number)
     now = clock.now()
     result = {
@@ -335,23 +371,27 @@ def record_chunk(
         "per_outcome": dict(per_outcome),
         "expires_at": int((now + timedelta(days=retention_days)).timestamp()),
     }
+    left = ("", {}) if until is None else (" AND lease_until = :until", {"until": until})
+    put = table.put_op(result, "attribute_not_exists(results)" + left[0], **left[1])
     writes = [
-        (table.put_op(result, "attribute_not_exists(PK)"), _Counted()),
+        (put, _Counted()),
         (_add(practice_id, bulk_id, {**counts, "done": 1}, last_at=clock.iso(now)), _Gone()),
     ]
     try:
         table.transact_meaning(writes)
     except _Counted:
-        return
+        return False
+    return True
 
 
-def tally(practice_id: str, bulk_id: str, number: int, became: Mapping[int, Became], expires_at: int) -> None:
-    """Keep what became of messages of a chunk, as long as they are kept, and add what is new to the counts, once."""
+def tally(practice_id: str, bulk_id: str, number: int, heard: Iterable[tuple[int, str]], expires_at: int) -> None:
+    """Keep what became of messages of a chunk, by row and letter, and add what is new to the counts, once."""
     pk = key(practice_id, bulk_id)[0]
     tally_key = pk, f"TALLY#{number:06}"
+    every = list(heard)
     for _ in table.attempts():
         before = table.get(tally_key)
-        letters, added = bulk.tallied("" if before is None else before["letters"], became)
+        letters, added = bulk.tallied("" if before is None else before["letters"], every)
         if not added:
             return
         item = {"PK": pk, "SK": tally_key[1], "letters": letters, "expires_at": expires_at}
@@ -394,7 +434,7 @@ def chunk_of(item: Mapping[str, Any]) -> Chunk:
 
 
 def chunks(practice_id: str, bulk_id: str, after: str | None, limit: int) -> table.Page:
-    """Give a page of the results of a bulk's chunks, in the list's order."""
+    """Give a page of the chunks of a bulk that were begun, in the list's order; those that are done have `results`."""
     return table.query(key(practice_id, bulk_id)[0], "CHUNK#", limit=limit, after=after)
 
 

@@ -33,7 +33,7 @@ RECEIPT_BATCH = 100
 LOOKUP_BATCH = 10
 SEND_BATCH = 10
 BULK_BATCH = 1
-CHUNK_BATCH = 5
+CHUNK_BATCH = 1
 STREAM_BATCH = 100
 
 # Claims outlive every event that may be accepted, so that no replay sends a second message.

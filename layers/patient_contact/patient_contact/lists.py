@@ -24,7 +24,7 @@ LISTS, BROADCASTS, RESULTS = "lists/", "broadcasts/", "results/"
 
 
 class ListGone(Exception):
-    """The list is not in the bucket, or not any more as it was; `reason` says which."""
+    """The list is not in the bucket, or not any more as it was, or not to be read; `reason` says which."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -51,7 +51,7 @@ def uploaded(practice_id: str, key: str) -> Listed:
         with _errors():
             head = aws.s3().head_object(Bucket=settings.lists_bucket(), Key=key)
         listed = Listed(key, head["ETag"], head["ContentLength"], format_, 0)
-        beginning = read(listed, 0, min(listed.size, bulk_list.MAX_ROW))
+        beginning = read(listed, 0, min(listed.size, bulk_list.MAX_HEADER))
     except ListGone as gone:
         raise BadList(gone.reason) from None
     begin, columns = bulk_list.header(beginning, listed.size, format_)
@@ -129,6 +129,9 @@ def _errors() -> Iterator[None]:
             raise ListGone("there is no such list in the bucket") from error
         if status == 412:
             raise ListGone("the list has been replaced since it was started") from error
+        # Of a HEAD that is all that is answered.
+        if code in ("AccessDenied", "InvalidObjectState", "403"):
+            raise ListGone("the list may not be read: it is archived, or encrypted with another key") from error
         if status >= 500 or code in ("SlowDown", "RequestTimeout"):
             raise BucketUnavailable(code) from error
         raise

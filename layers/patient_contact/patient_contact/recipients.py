@@ -35,7 +35,8 @@ def page(
             if len(items) >= limit or objects >= MAX_OBJECTS or looked_at >= MAX_CHUNKS:
                 return items, f"{this} {skip if this == number else 0}"
             looked_at += 1
-            if not _has(chunk, which):
+            # One that is being routed has no results yet.
+            if "results" not in chunk or not _has(chunk, which):
                 continue
             objects += 1
             found = [each for each in lists.get_results(chunk["results"]) if _is(each, which)]

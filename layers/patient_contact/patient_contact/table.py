@@ -195,14 +195,14 @@ def batch_get(keys: Iterable[Key]) -> BatchRead:
     return BatchRead(found, frozenset(waiting))
 
 
-def put_if_absent(item: Mapping[str, object]) -> Item | None:
-    """Put an item unless its key is taken: None when it was put, else the item that holds the key. The first wins."""
+def put_if_absent(item: Mapping[str, object], attribute: str = "PK") -> Item | None:
+    """Put an item unless one is there that has the attribute, and give that; None when it was put. The first wins."""
     try:
         with _errors():
             aws.dynamodb().put_item(
                 TableName=settings.table_name(),
                 Item=encode_item(item),
-                ConditionExpression="attribute_not_exists(PK)",
+                ConditionExpression=f"attribute_not_exists({attribute})",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
     except Holds as holds:
