@@ -14,11 +14,14 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
+from botocore.useragent import UserAgentString
 from moto import mock_aws
+from moto.core import responses, utils
 from moto.core.serialize import BaseJSONSerializer
 from moto.dynamodb import models as dynamodb
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
+from moto.dynamodb.parsing import validators
 from moto.dynamodb.responses import DynamoHandler
 from moto.events.models import EventsBackend
 from moto.events.utils import EventTemplateParser
@@ -79,6 +82,13 @@ def simulated(on_event: Callable[[dict[str, Any]], None], written: threading.Eve
         # Asked for each message that waits, at each look at a queue.
         patches.enter_context(patch.object(sqs, "unix_time_millis", lambda: time.time() * 1_000))
         patches.enter_context(patch.object(EventTemplateParser, "parse", staticmethod(rendered)))
+        # Asked of the same few classes with each call.
+        names = functools.cache(utils.method_names_from_class)
+        patches.enter_context(patch.object(responses, "method_names_from_class", names))
+        # Of an expression that was parsed for this call, and is used nowhere else.
+        patches.enter_context(patch.object(validators, "deepcopy", lambda expression: expression))
+        # Who is not asked by anybody need not say anew with each call what it is.
+        patches.enter_context(patch.object(UserAgentString, "to_string", lambda _: "local"))
         patches.enter_context(patch.object(DynamoHandler, "call_action", one_at_a_time))
         patches.enter_context(patch.object(EventsBackend, "put_events", reported))
         patches.enter_context(mock_aws())
