@@ -542,7 +542,7 @@ class TestFaultsOfTheBucket:
         self, north: Service, operation: str, key: str
     ) -> None:
         before = kept(north)
-        with fault(aws.s3(), operation, lambda _: client_error("AccessDenied", 403)):
+        with fault(aws.s3(), operation, lambda _: client_error("InvalidRequest", 400)):
             assert north.request(key, EVERY_ROUTE[key]) == FAILED
         assert kept(north) == before
 

@@ -48,7 +48,7 @@ def uploaded(practice_id: str, key: str) -> Listed:
     if format_ is None:
         raise BadList(f"a list's name ends in {', '.join(bulk_list.FORMATS)}")
     try:
-        with _errors():
+        with _errors(of_upload=True):
             head = aws.s3().head_object(Bucket=settings.lists_bucket(), Key=key)
         listed = Listed(key, head["ETag"], head["ContentLength"], format_, 0)
         beginning = read(listed, 0, min(listed.size, bulk_list.MAX_HEADER))
@@ -72,7 +72,7 @@ def pieces(listed: Listed, begin: int) -> Iterator[bytes]:
     """Read a list from a byte on, piece by piece."""
     if begin >= listed.size:
         return
-    with _errors():
+    with _errors(of_upload=True):
         answer = aws.s3().get_object(
             Bucket=settings.lists_bucket(), Key=listed.key, IfMatch=listed.etag, Range=f"bytes={begin}-"
         )
@@ -83,7 +83,7 @@ def read(listed: Listed, begin: int, end: int) -> bytes:
     """Read the bytes of a list from `begin` up to `end`."""
     if begin >= end:
         return b""
-    with _errors():
+    with _errors(of_upload=True):
         answer = aws.s3().get_object(
             Bucket=settings.lists_bucket(), Key=listed.key, IfMatch=listed.etag, Range=f"bytes={begin}-{end - 1}"
         )
@@ -117,8 +117,11 @@ def get_results(key: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """Say S3's errors in our words; what we do not know passes through."""
+def _errors(*, of_upload: bool = False) -> Iterator[None]:
+    """Say S3's errors in our words; what we do not know passes through.
+
+    What a practice has uploaded may be forbidden to us by how it did that; what is our own is not, but by mistake.
+    """
     try:
         yield
     except (botocore_errors.ConnectionError, botocore_errors.HTTPClientError) as error:
@@ -130,7 +133,7 @@ def _errors() -> Iterator[None]:
         if status == 412:
             raise ListGone("the list has been replaced since it was started") from error
         # Of a HEAD that is all that is answered.
-        if code in ("AccessDenied", "InvalidObjectState", "403"):
+        if of_upload and code in ("AccessDenied", "InvalidObjectState", "403"):
             raise ListGone("the list may not be read: it is archived, or encrypted with another key") from error
         if status >= 500 or code in ("SlowDown", "RequestTimeout"):
             raise BucketUnavailable(code) from error
