@@ -27,7 +27,7 @@ run: .venv/local ## Run everything on this machine: PORT (3000), AWS_PORT (4566)
 
 test: .venv/dev .venv-tools/all ## Check and test everything
 	@$(MAKE) --no-print-directory check
-	@echo "testing: rules, HTTP, events, template, the walk-through, and what is built (about eight minutes)"
+	@echo "testing: rules, HTTP, events, template, the page in Chromium, the walk-through, and what is built (about nine minutes)"
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(LONG:%=--ignore %)
 	@echo "testing: schedules of consent and of sending, with faults (make soak tries thousands)"
 	@$(BIN)/python -m pytest --numprocesses auto $(PROTOCOLS)

@@ -232,6 +232,8 @@ def search_patients(
     f"{PATH}/routing/evaluate",
     security=needs("preferences/read"),
     responses=answers(api.DecisionAnswer | api.DecisionList, 400, 404, 413),
+    # Of fifty messages to one patient the answers are much alike: a twentieth of their bytes.
+    compress=True,
 )
 def evaluate(practice_id: PracticeId, body: api.EvaluateBody) -> Response[api.DecisionAnswer | api.DecisionList]:
     """Decide and write nothing: for a stored patient or given facts, under the practice's policy or another."""

@@ -1,5 +1,7 @@
 """What is deployed, built and run: each function by the real runtime client, against the local stack."""
 
+import base64
+import gzip
 import http.client
 import importlib.util
 import json
@@ -768,6 +770,20 @@ def test_no_function_prints_anything_of_a_patient(
     assert not re.search(
         r"p-text|555-?0\d\d\d|@example|Hi Pat|front desk|\$50|[Ss]top|old reminder system|p-landline|is closed", printed
     )
+
+
+def test_the_page_is_served_from_its_files_and_says_nothing_of_who_asked(functions: Lambda) -> None:
+    signing_in = {**sample("page.ok"), "rawQueryString": "code=the-code&state=the-state"}
+    page = functions.invoke("PageFunction", signing_in)
+    assert (page["statusCode"], page["headers"]["content-encoding"]) == (200, "gzip")
+    html = gzip.decompress(base64.b64decode(page["body"])).decode()
+    path = re.findall(r'src="(/static/[^"]+)"', html)[0]
+    version, file = path.split("/")[2:]
+    event = {**sample("page.bad"), "rawPath": path, "pathParameters": {"version": version, "file": file}}
+    script = functions.invoke("PageFunction", event)
+    assert gzip.decompress(base64.b64decode(script["body"])) == (ROOT / "functions/page/static" / file).read_bytes()
+    assert functions.invoke("PageFunction", sample("page.bad"))["statusCode"] == 404
+    assert "the-code" not in (functions.logs / "PageFunction.log").read_text()
 
 
 def test_an_event_that_no_function_can_read_is_an_error_that_the_runtime_reports(functions: Lambda) -> None:

@@ -19,6 +19,7 @@ FUNCTIONS: dict[str, Target] = {
     **dict.fromkeys(
         ("PracticesFunction", "PreferencesFunction", "ConsentsFunction", "MessagesFunction", "BulkFunction"), HTTP
     ),
+    "PageFunction": HTTP,
     **dict.fromkeys(("RunAutomationFunction", "RecordReplyFunction", "RecordReceiptFunction"), EVENT),
     **dict.fromkeys(("LookUpNumberFunction", "WatchDueFunction", "PublishEventsFunction"), EVENT),
     **dict.fromkeys(("SendMessageFunction", "StartBulkFunction", "RouteBatchFunction"), EVENT),

@@ -74,9 +74,14 @@ SCOPES = {
     "GET {}/dry-runs/{bulk_id}/unreachable": "messages/send",
 }
 
+# The page's own, which alone ask for no token: nobody has signed in yet.
+OPEN = ("GET /", "GET /static/{version}/{file}", "GET /config.json")
+
 # Read by botocore, and empty where it is deployed.
 FOR_SAM_LOCAL = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_PINPOINT_SMS_VOICE_V2"}
 NEEDED = {
+    # The table's name goes to every function; the page's has no right to it.
+    "PageFunction": {"TABLE_NAME", "JWT_ISSUER", "PAGE_CLIENT_ID", "SIGN_IN_ORIGIN"},
     "PracticesFunction": {"TABLE_NAME", "AUDIT_KEY"},
     "PreferencesFunction": {"TABLE_NAME", "AUDIT_KEY", "LOOKUPS_QUEUE_URL"},
     "MessagesFunction": {"TABLE_NAME", "AUDIT_KEY", "DECISION_RETENTION_DAYS"},
@@ -843,17 +848,35 @@ def no_record_of_the_stream_is_lost(template: Template) -> list[str]:
 
 
 def each_route_has_its_one_scope(template: Template) -> list[str]:
-    """The routes are those of the design, each with its scope, and each behind the authorizer."""
+    """The routes are those of the design, each with its scope, and each behind the authorizer but for the page's."""
     found = {}
     complaints = []
     for name, event, each in mappings(template, "HttpApi"):
         key = f"{each['Method']} {each['Path']}"
         scopes = each.get("Auth", {}).get("AuthorizationScopes", [])
-        if len(scopes) != 1 or each.get("Auth", {}).get("Authorizer") != "Jwt" or target(each.get("ApiId")) != "Api":
+        authorizer = "NONE" if key in OPEN else "Jwt"
+        if each.get("Auth", {}).get("Authorizer") != authorizer or target(each.get("ApiId")) != "Api":
             complaints.append(f"{name}.{event}: {scopes}")
         found[key] = scopes
     wanted = {key.replace("{}", "/v1/practices/{practice_id}", 1): [scope] for key, scope in SCOPES.items()}
+    wanted |= {key: [] for key in OPEN}
     return complaints + [f"{key}: {found.get(key)}" for key in differing(found, wanted)]
+
+
+def who_asks_for_no_token_knows_of_nobody(template: Template) -> list[str]:
+    """A function with a route for everybody has no other, and may do nothing but write its log."""
+    authorizers: dict[str, set[str]] = {}
+    for name, _, each in mappings(template, "HttpApi"):
+        authorizers.setdefault(name, set()).add(each.get("Auth", {}).get("Authorizer", "Jwt"))
+    opened = [name for name, each in authorizers.items() if "NONE" in each]
+    complaints = [f"{name}: has routes of both kinds" for name in opened if len(authorizers[name]) > 1]
+    return complaints + [
+        f"{name}: may {action}"
+        for name in opened
+        for statement in statements(template, name)
+        for action in listed(statement["Action"])
+        if not action.startswith("logs:")
+    ]
 
 
 def each_route_is_the_handlers_own(template: Template) -> list[str]:
@@ -875,11 +898,13 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def declared_routes(folder: str) -> dict[str, list[str]]:
-    """Return the routes of a handler's app, each with the scopes that it documents."""
+    """Return the routes of a handler, each with the scopes that it documents; one without an app has open ones."""
     if not (ROOT / folder).is_dir():
         return {}
-    app = importlib.import_module(f"{folder.replace('/', '.')}.handler").app
-    schema = app.get_openapi_schema(title="", version="", security_schemes={"jwt": HTTPBearer()})
+    module = importlib.import_module(f"{folder.replace('/', '.')}.handler")
+    if not hasattr(module, "app"):
+        return {key: [] for key in module.ROUTES}
+    schema = module.app.get_openapi_schema(title="", version="", security_schemes={"jwt": HTTPBearer()})
     methods = ("get", "put", "post", "delete", "patch")
     return {
         f"{method.upper()} {path}": [scope for each in getattr(item, method).security or [] for scope in each["jwt"]]
@@ -898,7 +923,7 @@ def the_api_fails_rather_than_opens(template: Template) -> list[str]:
         "FailOnWarnings": api.get("FailOnWarnings") is True,
         "DefaultAuthorizer": api["Auth"].get("DefaultAuthorizer") == "Jwt",
         "issuer": authorizer["issuer"] == {"Ref": "JwtIssuer"},
-        "audience": authorizer["audience"] == [{"Ref": "JwtAudience"}],
+        "audience": authorizer["audience"] == [{"Ref": "JwtAudience"}, {"Ref": "PageClientId"}],
         "throttling": {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= limits.keys(),
     }
     return [name for name, holds in held.items() if not holds]
@@ -1296,6 +1321,7 @@ RULES: tuple[Rule, ...] = (
     each_batch_reports_what_failed,
     no_record_of_the_stream_is_lost,
     each_route_has_its_one_scope,
+    who_asks_for_no_token_knows_of_nobody,
     each_route_is_the_handlers_own,
     the_api_fails_rather_than_opens,
     nothing_logs_a_path,

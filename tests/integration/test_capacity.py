@@ -6,10 +6,12 @@ the sum of a Query; one of the global index, which cannot be consistent, half of
 names and values.
 """
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,8 @@ from tests.local.sms import THROTTLES_TWICE
 
 PATIENT = "north/patients/p-1"
 BILLING = "+15035559001"
+
+EVENTS = Path(__file__).parents[2] / "events"
 
 
 def size(item: dict[str, Any]) -> int:
@@ -478,6 +482,8 @@ def test_no_route_and_no_event_scans_the_table(waiting: Service) -> None:
                 for accept in ("application/json", "text/csv"):
                     answer = waiting.get(f"north/{path}/{BULKS[path]}/{part}", headers={"accept": accept})
                     assert answer.status == 200
+        page = json.loads((EVENTS / "page.ok.json").read_text())
+        assert waiting.runtime.invoke("PageFunction", page)["statusCode"] == 200
         assert waiting.run("StartBulkFunction", "junk") == waiting.run("RouteBatchFunction", "junk") == []
         waiting.publish(waiting.new_stream_records())
     assert set(invoked) == {function.name for function in waiting.functions}

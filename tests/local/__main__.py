@@ -83,6 +83,7 @@ def introduction(stack: LocalStack, log: str) -> str:
     body = '{"sub": "me", "practice_ids": ["demo"], "scope": "preferences/read preferences/write"}'
     return "\n".join(
         [
+            f"page          {stack.api_url}/",
             f"API           {stack.api_url}",
             f"AWS           {stack.aws_url} in {stack.region}, with any credentials",
             f"carriers      {stack.sms_url}",

@@ -20,7 +20,7 @@ import jwt
 
 from tests.local.runtime import ACCOUNT, InvocationFailed, Runtime
 from tests.local.template import Route
-from tests.local.tokens import Tokens
+from tests.local.tokens import Refused, SignIn, Tokens
 
 MAX_BODY = 10 * 1024 * 1024
 TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
@@ -64,18 +64,24 @@ class Gateway:
     """Finds the route of a request, checks its token, invokes the function and renders its answer."""
 
     def __init__(
-        self, routes: Iterable[Route], tokens: Tokens, runtime: Runtime, describe: Callable[[], object]
+        self,
+        routes: Iterable[Route],
+        tokens: Tokens,
+        runtime: Runtime,
+        describe: Callable[[], object],
+        sign_in: SignIn | None = None,
     ) -> None:
         self._routes = tuple(routes)
         self._tokens = tokens
         self._runtime = runtime
         self._describe = describe
+        self._sign_in = sign_in
         # Powertools keeps the current request in a class attribute, since a Lambda environment serves one at a time.
         self._one_at_a_time = Lock()
 
     def answer(self, request: Request) -> Answer:
         """Answer a request and write the access log, by route: paths carry patient ids."""
-        if request.path.startswith("/local/"):
+        if request.path.startswith(("/local/", "/.well-known/")):
             return self._local(request)
         matches = [(route, _parameters(route, request)) for route in self._routes]
         found = [(route, parameters) for route, parameters in matches if parameters is not None]
@@ -112,7 +118,9 @@ class Gateway:
                 return json_answer(200, self._describe())
             case "POST", "/local/token":
                 return self._token(request)
-        return json_answer(404, {"message": "Not Found"})
+            case "GET", "/.well-known/jwks.json":
+                return json_answer(200, self._tokens.keys())
+        return _signing_in(self._sign_in, request) if self._sign_in else json_answer(404, {"message": "Not Found"})
 
     def _token(self, request: Request) -> Answer:
         with contextlib.suppress(ValueError):
@@ -120,6 +128,23 @@ class Gateway:
                 case {"sub": str(sub), "practice_ids": list(practice_ids), "scope": str(scope)}:
                     return json_answer(200, {"access_token": self._tokens.issue(sub, map(str, practice_ids), scope)})
         return json_answer(400, {"message": 'Send {"sub": "…", "practice_ids": ["…"], "scope": "…"}'})
+
+
+def _signing_in(sign_in: SignIn, request: Request) -> Answer:
+    """Answer what belongs to signing in, as an identity provider does."""
+    no_store = {"cache-control": "no-store"}
+    try:
+        match request.method, request.path:
+            case "GET", "/.well-known/openid-configuration":
+                return json_answer(200, sign_in.configuration())
+            case "GET", "/local/authorize":
+                return Answer(302, {**no_store, "location": sign_in.authorize(dict(parse_qsl(request.query)))}, b"")
+            case "POST", "/local/oauth/token":
+                sent = dict(parse_qsl(request.body.decode(errors="replace")))
+                return json_answer(200, sign_in.exchange(sent), **no_store)
+    except Refused as error:
+        return json_answer(400, {"error": str(error)}, **no_store)
+    return json_answer(404, {"message": "Not Found"})
 
 
 def _say(**line: object) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import boto3
@@ -18,9 +19,9 @@ from tests.local import api, aws, demo_data, queues, sms, stream
 from tests.local.progress import Progress
 from tests.local.runtime import Feed, InvocationFailed, Runtime, forget_clients
 from tests.local.template import Schedule, Template
-from tests.local.tokens import Tokens
+from tests.local.tokens import SignIn, Tokens
 
-PARAMETERS = {"JwtIssuer": "https://issuer.local", "JwtAudience": "patient-contact"}
+AUDIENCE = "patient-contact"
 IDENTIFIER = re.compile(r"[A-Za-z0-9._~:-]{1,300}")
 # Later than the sender's own answer.
 RECEIPTS_AFTER_SECONDS = 0.3
@@ -156,7 +157,9 @@ def _boot(
     stack.undo.callback(forget_clients)
     during(aws.simulated(on_event, written))
 
-    template = Template(PARAMETERS)
+    stack.api_url = f"http://127.0.0.1:{api_socket.getsockname()[1]}"
+    # The run is its own identity provider: the page signs in here as it does anywhere.
+    template = Template({"JwtIssuer": stack.api_url, "JwtAudience": AUDIENCE})
     deployed = aws.deploy(template)
     service = template.service(deployed.outputs)
     stack.resources = {**deployed.resources, **service.buses}
@@ -171,9 +174,12 @@ def _boot(
     # One of each, before several threads make their own.
     clients.dynamodb(), clients.sqs(), clients.events(), clients.s3(), clients.sms()
     stack.tokens = Tokens(service.issuer, service.audiences)
-    gateway = api.Gateway(service.routes, stack.tokens, runtime, stack.describe)
+    sign_in = SignIn(
+        stack.tokens, template.parameters["PageClientId"], partial(_practice_ids, deployed.resources["Table"])
+    )
+    gateway = api.Gateway(service.routes, stack.tokens, runtime, stack.describe, sign_in)
     stack.aws_url = during(_serving(aws.server(aws_socket)))
-    stack.api_url = during(_serving(api.Server(api_socket, gateway)))
+    during(_serving(api.Server(api_socket, gateway)))
     for source in service.event_sources:
         feed = Feed(source, runtime, retry_seconds, stopping, written)
         poll, client = (stream.poll, "s3") if ":dynamodb:" in source.arn else (queues.poll, "sqs")
@@ -184,6 +190,21 @@ def _boot(
         during(_running(_repeat, schedule, runtime, stopping))
     stack.undo.callback(written.set)
     stack.undo.callback(stopping.set)
+
+
+def _practice_ids(table: str) -> list[str]:
+    """Give all practices that there are now."""
+    pages = (
+        clients.dynamodb()
+        .get_paginator("scan")
+        .paginate(
+            TableName=table,
+            FilterExpression="SK = :practice",
+            ExpressionAttributeValues={":practice": {"S": "PRACTICE"}},
+            ProjectionExpression="PK",
+        )
+    )
+    return sorted(item["PK"]["S"].removeprefix("PRACTICE#") for page in pages for item in page["Items"])
 
 
 def _receipts_to_the_default_bus() -> sms.OnReceipt:

@@ -255,8 +255,9 @@ def _seconds(rate: str) -> int:
 
 
 def _scopes(operation: Mapping[str, Any]) -> list[str] | None:
-    requirements = operation.get("security")
-    return requirements and [scope for each in requirements for scopes in each.values() for scope in scopes]
+    """Return the scopes of a route behind the authorizer; None for one that asks for no token."""
+    requirements = [each for each in operation.get("security", []) if "NONE" not in each]
+    return [scope for each in requirements for scopes in each.values() for scope in scopes] if requirements else None
 
 
 def _function(name: str, properties: Mapping[str, Any]) -> Function:

@@ -76,3 +76,18 @@ def decision_retention_days() -> int:
 def audit_key() -> bytes:
     """The key under which patient ids are hashed in audit lines."""
     return os.environ["AUDIT_KEY"].encode()
+
+
+def jwt_issuer() -> str:
+    """Who issues the tokens that the API accepts; the page finds sign-in there."""
+    return os.environ["JWT_ISSUER"]
+
+
+def page_client_id() -> str:
+    """The page's client at the issuer: a public one, that has no secret."""
+    return os.environ["PAGE_CLIENT_ID"]
+
+
+def sign_in_origin() -> str:
+    """Where the issuer gives tokens out, when that is not its own origin; else empty."""
+    return os.environ["SIGN_IN_ORIGIN"]
