@@ -27,15 +27,15 @@ run: .venv/local ## Run everything on this machine: PORT (3000), AWS_PORT (4566)
 
 test: .venv/dev .venv-tools/all ## Check and test everything
 	@$(MAKE) --no-print-directory check
-	@echo "testing: rules, HTTP, events, template, the page in Chromium, the walk-through, and what is built (about nine minutes)"
+	@echo "testing: rules, HTTP, events, template, the page in Chromium, the walk-through, and what is built (about ten minutes)"
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(LONG:%=--ignore %)
 	@echo "testing: schedules of consent and of sending, with faults (make soak tries thousands)"
 	@$(BIN)/python -m pytest --numprocesses auto $(PROTOCOLS)
 
-soak: .venv/dev ## The long schedules: thousands of sequences of consent, of sends with faults, a campaign of 5,000, and broken guards
+soak: .venv/dev ## The long schedules: thousands of sequences of consent, of sends with faults, a campaign of 20,000, and broken guards
 	@seed=$${SEED:-$$(date +%s)}; \
-	echo "soaking: 5,000 patients, 2,000 sequences and 2,000 schedules (twenty minutes or more), SEED=$$seed"; \
-	PATIENTS=5000 RECIPIENTS=1000 SEQUENCES=2000 SCHEDULES=2000 SEED=$$seed $(BIN)/python -m pytest --numprocesses auto -p no:logging $(SOAKED) $(LONG)
+	echo "soaking: 20,000 patients, 2,000 sequences and 2,000 schedules (twenty minutes or more), SEED=$$seed"; \
+	PATIENTS=20000 RECIPIENTS=1000 SEQUENCES=2000 SCHEDULES=2000 SEED=$$seed $(BIN)/python -m pytest --numprocesses auto -p no:logging $(SOAKED) $(LONG)
 
 check: .venv/dev .venv-tools/all ## Lint, format, types, template
 	@echo "checking: lint, format, types, template"

@@ -1,10 +1,9 @@
 """A campaign, from its list to the last text, with crashes, duplicates, lost queues, redrives, replies and pauses.
 
 Against the real functions on a simulated clock: what waits where is in lists, and a seed decides what happens next.
-PATIENTS says how many are in the list (`make soak`: 5,000), SEED which run it is (each its own, and it says so).
+PATIENTS says how many are in the list (`make soak`: 20,000), SEED which run it is (each its own, and it says so).
 """
 
-import io
 import json
 import os
 import random
@@ -21,12 +20,12 @@ from typing import Any
 import pytest
 import time_machine
 from botocore import exceptions as botocore_errors
-from botocore.awsrequest import AWSResponse
 
 from patient_contact import aws as clients
 from patient_contact import lists
 from tests.integration.bulk import CAMPAIGN, KEY, Work, put_patients, upload
 from tests.integration.interleaving import Killed
+from tests.integration.sending import now, response
 from tests.integration.service import PRACTICE, Service, client_error, reply
 
 PATIENTS = int(os.environ.get("PATIENTS", "1000"))
@@ -109,7 +108,7 @@ class World:
         self.at_call()
         fault = self.choice.choices(("accepted", "lost", "throttled"), (20, 1, 2))[0] if self.faults else "accepted"
         if fault == "throttled":
-            return answer(request, 400, {"__type": "ThrottlingException"})
+            return response(request.url, 400, {"__type": "ThrottlingException"})
         with self._lock:
             self.accepted[asked["Context"]["patient_id"]] += 1
             if asked["DestinationPhoneNumber"] in self.stopped:
@@ -117,7 +116,7 @@ class World:
         self.at_call()
         if fault == "lost":
             raise botocore_errors.ReadTimeoutError(endpoint_url=request.url)
-        return answer(request, 200, {"MessageId": str(uuid.uuid4())})
+        return response(request.url, 200, {"MessageId": str(uuid.uuid4())})
 
     # What happens next.
 
@@ -234,17 +233,6 @@ class World:
 
 def throttle(**_: object) -> Any:
     return client_error("ThrottlingException")
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def answer(request: Any, status: int, body: dict[str, Any]) -> Any:
-    headers = {"content-type": "application/json", "x-amzn-errortype": body.get("__type", "")}
-    response: Any = AWSResponse(request.url, status, headers, io.BytesIO())  # type: ignore[arg-type]  # never read
-    response._content = json.dumps(body).encode()  # noqa: SLF001 - the only way to give it a body without a socket
-    return response
 
 
 @contextmanager

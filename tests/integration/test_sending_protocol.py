@@ -4,7 +4,6 @@ Against the real functions, step by step, in schedules that a seed decides. SCHE
 (`make soak`: 2,000), SEED which (each run its own, and says so).
 """
 
-import io
 import json
 import os
 import random
@@ -20,10 +19,10 @@ from typing import Any
 import pytest
 import time_machine
 from botocore import exceptions as botocore_errors
-from botocore.awsrequest import AWSResponse
 
 from patient_contact import aws as clients
 from tests.integration.interleaving import Interleaving, Invocation
+from tests.integration.sending import now, response
 from tests.integration.service import (
     CELL,
     EMAIL_SENDER,
@@ -335,17 +334,17 @@ class Schedule:
         if fault == "never connected":
             raise botocore_errors.ConnectTimeoutError(endpoint_url=request.url)
         if refused := self.refused(name, fault):
-            return answer(request, *refused)
+            return response(request.url, *refused)
         try:
             body = self.accept(name, asked)
         except sms.Refused as refusal:
-            return answer(request, 400, {"__type": refusal.code, "message": str(refusal), **refusal.fields})
+            return response(request.url, 400, {"__type": refusal.code, "message": str(refusal), **refusal.fields})
         self.interleaving.stop_at(f"{name} accepted")
         if fault == "accepted, answer lost":
             raise botocore_errors.ConnectionClosedError(endpoint_url=request.url)
         if fault == "accepted, answers 500":
-            return answer(request, 500, {"__type": "InternalServerException", "message": "failed"})
-        return answer(request, 200, body)
+            return response(request.url, 500, {"__type": "InternalServerException", "message": "failed"})
+        return response(request.url, 200, body)
 
     def refused(self, name: str, fault: str) -> tuple[int, dict[str, Any]] | None:
         is_email = name == "SendEmail"
@@ -431,17 +430,6 @@ class Schedule:
 
     def resolved_as_sent(self, item: dict[str, Any]) -> bool:
         return any("by" in entry["M"] for entry in item["life"]["L"])
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def answer(request: Any, status: int, body: dict[str, Any]) -> Any:
-    headers = {"content-type": "application/json", "x-amzn-errortype": body.get("__type", "")}
-    response: Any = AWSResponse(request.url, status, headers, io.BytesIO())  # type: ignore[arg-type]  # never read
-    response._content = json.dumps(body).encode()  # noqa: SLF001 - the only way to give it a body without a socket
-    return response
 
 
 @contextmanager

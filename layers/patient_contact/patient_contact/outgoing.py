@@ -5,7 +5,7 @@ I/O. A message is a decision for a patient, or the confirmation of what somebody
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -155,10 +155,7 @@ def find(wanted: ToSend, gathering: Gathering) -> Outgoing:
     of = bulks.key_of_message(wanted.practice_id, wanted.message_id)
     state = None if of is None else items.get(of, {}).get("state")
     is_disabled = any(not items[key].get("enabled", True) for key in _automation_of(wanted) if key in items)
-    outgoing = _decision(
-        key, item, practice, person, items, is_off=is_off, is_cancelled=state == "cancelled", is_disabled=is_disabled
-    )
-    return replace(outgoing, is_held=state == "paused")
+    return _decision(key, item, practice, person, items, is_off=is_off, state_of_list=state, is_disabled=is_disabled)
 
 
 def _decision(
@@ -169,25 +166,25 @@ def _decision(
     items: Mapping[table.Key, Item],
     *,
     is_off: bool,
-    is_cancelled: bool,
+    state_of_list: str | None,
     is_disabled: bool,
 ) -> Outgoing:
     before = decision_data.from_data(item)
     line = practice.line(before.message.line)
-    why_not = "CANCELLED" if is_cancelled else _why_not(item, line, is_off=is_off)
+    is_held = state_of_list == "paused"
+    why_not = "CANCELLED" if state_of_list == "cancelled" else _why_not(item, line, is_off=is_off)
     messages = item.get("content")
     if messages is None:
         messages = items.get(decisions.content_key(item) or ("", ""), {}).get("messages", {})
     if why_not is not None:
-        return Outgoing(key, item, practice, line, messages, why_not, {})
+        return Outgoing(key, item, practice, line, messages, why_not, {}, is_held)
     facts = facts_of(person.patient, person.numbers)
     decision = (automation_disabled if is_disabled else decide)(facts, before.message, practice.policy)
     now = decision_data.to_data(decision)
     was = {name: item[name] for name in now}
     decided = {} if now == was else {**now, "previous": was}
-    return Outgoing(
-        key, item, practice, line, messages, decision.reason if decision.outcome == "suppress" else None, decided
-    )
+    suppressed = decision.reason if decision.outcome == "suppress" else None
+    return Outgoing(key, item, practice, line, messages, suppressed, decided, is_held)
 
 
 def _confirmation(
