@@ -170,6 +170,8 @@ def _rendered(issuer: str, client_id: str, sign_in_origin: str) -> Page:
         "base-uri": ["'none'"],
         "form-action": ["'none'"],
         "frame-ancestors": ["'none'"],
+        "require-trusted-types-for": ["'script'"],
+        "trusted-types": ["'none'"],
     }
     return Page(
         _content(HTML, html),

@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
+from playwright.sync_api import Locator, Page, Request, Route, expect
 
-from tests.browser.harness import WIDE, Watch, check_accessibility, shots, sign_in
+from tests.browser.harness import WIDE, Watch, check_accessibility, shots, sign_in, sign_in_again
 from tests.local.stack import LocalStack
+
+pytestmark = pytest.mark.desk
 
 MAIN = "+15035559000"
 NUMBERS = count(100)
@@ -79,45 +81,6 @@ def patient(stack: LocalStack) -> Patient:
     made = Patient(stack, f"p-{uuid.uuid4()}")
     made.register((made.mobile, "text_enabled"), (made.landline, "landline"))
     return made
-
-
-@pytest.fixture(scope="module")
-def desk(browser: Browser, stack: LocalStack) -> Iterator[Page]:
-    """A window in which staff are signed in, for one patient after the other."""
-    with browser.new_context(base_url=stack.api_url, locale="en-US", viewport=WIDE) as context:
-        page = context.new_page()
-        page.goto("/")
-        sign_in(page)
-        yield page
-
-
-@pytest.fixture
-def watch(desk: Page) -> Watch:
-    """What the window does in this test beside what it is asked for."""
-    return Watch(desk.context)
-
-
-@pytest.fixture
-def page(desk: Page, watch: Watch) -> Iterator[Page]:
-    """The window, left as the next patient needs it; fails the test in the end if anything went wrong."""
-    yield desk
-    desk.unroute_all()
-    desk.context.set_offline(False)
-    desk.goto("/#/practices/demo")
-    leave = desk.get_by_role("button", name="Leave", exact=True)
-    found = desk.get_by_role("heading", name="Find a patient")
-    expect(leave.or_(found)).to_be_visible()
-    if leave.is_visible():
-        leave.click()
-        expect(found).to_be_visible()
-    assert watch.problems == []
-
-
-@pytest.fixture
-def cold(browser: Browser, stack: LocalStack) -> Iterator[Page]:
-    """A window of a new profile, with nothing in its cache."""
-    with browser.new_context(base_url=stack.api_url, locale="en-US", viewport=WIDE) as context:
-        yield context.new_page()
 
 
 def open_sheet(page: Page, patient: Patient) -> None:
@@ -246,9 +209,12 @@ def test_nothing_is_cut_off_where_the_page_is_320_pixels_wide(page: Page, patien
     expect(outcome(page, "Text only")).to_contain_text("Was: TEXT")
 
     assert page.evaluate("document.documentElement.scrollWidth") == 320
-    why = page.locator(".why dl").first.bounding_box()
-    assert why is not None
-    assert why["x"] + why["width"] <= 320
+    for what in (page.locator(".why dl").first, page.locator(".by-hand td").nth(1)):
+        why = what.bounding_box()
+        assert why is not None
+        assert why["x"] + why["width"] <= 320
+    outcome(page, "Text only", "Campaign").scroll_into_view_if_needed()
+    expect(page.get_by_role("rowheader", name="Text only", exact=True)).to_be_in_viewport(ratio=0.9)
     page.set_viewport_size(WIDE)
 
 
@@ -302,8 +268,13 @@ def test_a_landline_that_is_preferred_turns_texts_of_automations_into_calls(page
 
     expect(page.get_by_role("button", name="Edit")).to_be_focused()
     expect(page.locator(".facts").first).to_contain_text(shown(patient.landline))
+    assert page.locator(".facts .whole").first.evaluate("each => each.getClientRects().length") == 1
     expect(changed).to_have_text(f"CALL to {shown(patient.landline)}")
     expect(page.get_by_text("not saved yet")).to_have_count(0)
+    saved = page.get_by_role("region", name="Preferences").get_by_text("Saved.")
+    expect(saved).to_be_visible()
+    press(page, "Edit")
+    expect(saved).to_have_count(0)
     assert preferred(patient) == patient.landline
 
 
@@ -563,7 +534,7 @@ def test_a_token_that_expires_over_a_form_costs_nothing_typed(
     expect(page.get_by_role("dialog")).to_contain_text("what you have typed is still here")
     expect(page.locator("form.editing input[type=text]")).to_have_value("asked at the desk")
 
-    sign_in(page)
+    sign_in_again(page)
 
     expect(outcome(page, "Text only")).to_have_text("NONEnothing sent")
     assert patient.changes()[0]["note"] == "asked at the desk"
@@ -675,26 +646,51 @@ def test_an_opt_in_asks_for_its_evidence_and_shows_what_stays_newer(page: Page, 
     expect(outcome(page, "Text and call")).to_contain_text("TEXT")
 
 
+def test_an_opt_out_is_offered_for_what_is_not_opted_out_yet(page: Page, patient: Patient) -> None:
+    patient.register((patient.mobile, "text_enabled"))
+    open_sheet(page, patient)
+
+    for line in ("main", "billing"):
+        press(page, "Record an opt-out")
+        expect(page.get_by_label("Line", exact=True)).to_have_value(line)
+        press(page, "Continue")
+        page.get_by_role("dialog").get_by_role("button", name="Opt out").click()
+        expect(consent(page).get_by_text("Saved.")).to_be_visible()
+
+    expect(page.get_by_text("Every phone is opted out of texts from every line already.")).to_be_focused()
+    expect(page.get_by_role("button", name="Record an opt-out")).to_have_count(0)
+    check_accessibility(page)
+
+
 def test_a_stop_by_text_is_shown_and_only_the_patient_undoes_it(
     page: Page, watch: Watch, stack: LocalStack, patient: Patient
 ) -> None:
     watch.expects(422)
     number = patient.mobile
+    reply(stack, patient.landline, "no more messages")
+    stack.wait_until(lambda: patient.sheet["sms_consent"]["numbers"])
     open_sheet(page, patient)
     expect(outcome(page, "Text and call")).to_contain_text("TEXT")
+    expect(consent(page).locator(".tag").first).to_have_text("Under review")
+    expect(consent(page).get_by_text("Opted In", exact=True)).to_have_count(0)
 
     reply(stack, number, "STOP")
-    stack.wait_until(lambda: patient.sheet["sms_consent"]["numbers"])
+    stack.wait_until(lambda: len(patient.sheet["sms_consent"]["numbers"]) == 2)
     page.reload()
     sign_in(page)
 
-    item = consent(page).get_by_role("listitem")
+    expect(consent(page).locator("h2 + .row")).to_have_text("Opted Out of 1 numbersUnder review")
+    item = consent(page).get_by_role("listitem").filter(has_text=shown(number))
     expect(item).to_contain_text(f"{shown(number)}on line MainOpted outBy the patient’s reply")
     expect(item).to_contain_text(f"by replying START to {shown(MAIN)}")
     expect(outcome(page, "Text and call")).to_contain_text("CALL")
     press(page, "Text and call")
     expect(page.locator(".why").nth(3)).to_contain_text("is opted out of texts on line main.")
 
+    expect(item.get_by_role("button", name="Opt in")).to_have_count(0)
+
+    # What staff add of their own hides where the first came from, and undoes nothing.
+    record_opt_out(page, line="Main")
     item.get_by_role("button", name="Opt in").click()
     page.get_by_role("radio", name="The patient portal").check()
     note(page).fill("wrote to us")
@@ -729,7 +725,8 @@ def test_the_history_is_loaded_when_it_is_opened_and_tried_again_when_that_fails
     press(cold, "History")
 
     opened = cold.get_by_role("heading", name="History")
-    expect(opened).to_be_visible()
+    expect(opened).to_be_focused()
+    expect(opened).to_be_in_viewport()
     press(cold, "History")
     expect(opened).to_have_count(0)
 
@@ -737,7 +734,9 @@ def test_the_history_is_loaded_when_it_is_opened_and_tried_again_when_that_fails
 def test_whoever_leaves_an_unsent_message_is_asked_too(page: Page, patient: Patient) -> None:
     open_sheet(page, patient)
     press(page, "Send a message")
+    expect(page.get_by_role("heading", name="Send a message")).to_be_focused()
     page.get_by_role("textbox", name="Message").fill("Your forms are ready.")
+    expect(page.get_by_role("textbox", name="Message")).to_have_attribute("autocomplete", "off")
     do_not_contact(page).check()
     press(page, "Cancel")
 

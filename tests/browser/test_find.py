@@ -11,6 +11,8 @@ from playwright.sync_api import Locator, Page, Request, Route, expect
 from tests.browser.harness import Watch, check_accessibility, shots, sign_in
 from tests.local.stack import LocalStack
 
+pytestmark = pytest.mark.desk
+
 SHARED = "+15035550191"
 
 

@@ -16,6 +16,8 @@ from tests.browser.harness import Watch, check_accessibility, shots, sign_in
 from tests.local import sms
 from tests.local.stack import LocalStack
 
+pytestmark = pytest.mark.desk
+
 PRACTICE = "shore"
 TEXTED, CALLED = "+15035550171", "+15035550172"
 SCOPES = "practice/read practice/admin contact-info/write preferences/read preferences/write messages/send"

@@ -41,10 +41,12 @@ def test_a_script_that_somebody_smuggles_in_does_not_run(page: Page, watch: Watc
     page.evaluate(
         """() => {
             const script = document.createElement("script");
-            script.textContent = "window.smuggled = true";
+            // Text that nobody vouches for is not even taken for a script's.
+            try { script.textContent = "window.smuggled = true"; } catch {}
+            script.append("window.smuggled = true");
             document.body.append(script);
             const image = document.createElement("img");
-            image.setAttribute("onerror", "window.smuggled = true");
+            try { image.setAttribute("onerror", "window.smuggled = true"); } catch {}
             image.src = "data:,";
             document.body.append(image);
         }"""
@@ -52,8 +54,8 @@ def test_a_script_that_somebody_smuggles_in_does_not_run(page: Page, watch: Watc
     page.wait_for_timeout(100)
 
     assert page.evaluate("window.smuggled") is None
-    assert len(watch.problems) == 2
-    assert all("Content Security Policy" in each for each in watch.problems)
+    assert len(watch.problems) >= 3
+    assert all("Content Security Policy" in each or "TrustedScript" in each for each in watch.problems), watch.problems
     watch.problems.clear()
 
 

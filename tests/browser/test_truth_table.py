@@ -1,12 +1,15 @@
 """The truth table on the page: the practice's own, what another policy would change, and on paper."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.browser.harness import Watch, check_accessibility, shots, sign_in
+from tests.browser.harness import NARROW, SCREENSHOTS, WIDE, Watch, check_accessibility, shots, sign_in, sign_in_again
 from tests.local.stack import LocalStack
+
+pytestmark = pytest.mark.desk
 
 PATH = "/#/practices/demo/truth-table"
 CALL, EMAIL, OTHER, STOP = (
@@ -25,6 +28,21 @@ def table(page: Page) -> Locator:
     shown = page.get_by_role("table")
     expect(shown.get_by_role("columnheader", name="Text, Call, Email")).to_be_visible()
     return shown
+
+
+@pytest.fixture
+def paper(page: Page) -> Iterator[None]:
+    """Have the window show itself on a screen again after a test that has it as on paper."""
+    yield
+    page.emulate_media(media="screen")
+
+
+@pytest.fixture
+def narrow(page: Page) -> Iterator[None]:
+    """Make the window as narrow as a phone, during a test."""
+    page.set_viewport_size(NARROW)
+    yield
+    page.set_viewport_size(WIDE)
 
 
 def box(page: Page, flag: str) -> Locator:
@@ -61,6 +79,30 @@ def test_the_practices_own_policy_is_shown_first(page: Page, table: Locator) -> 
     expect(table.locator(".changed")).to_have_count(0)
     check_accessibility(page)
     shots(page, "truth-table")
+
+
+def test_on_a_phone_what_a_row_and_the_table_are_about_stays_in_sight(narrow: None, page: Page, table: Locator) -> None:
+    region = page.get_by_role("region", name="What patients get")
+    region.evaluate("region => region.scrollTo({ left: region.scrollWidth, behavior: 'instant' })")
+    assert region.evaluate("region => region.scrollLeft") > 0
+    left, right = region.evaluate(
+        "region => [region.getBoundingClientRect().left, region.getBoundingClientRect().right]"
+    )
+
+    edges = table.evaluate(
+        """({ tBodies: [body], caption }) =>
+            [body.querySelector("[scope=rowgroup]"), body.querySelector("[scope=row]"), caption.firstChild]
+                .map(each => each.getBoundingClientRect())
+                .map(({ left, right }) => [left, right])"""
+    )
+
+    assert left <= edges[0][0] < edges[0][1] <= edges[1][0] + 1
+    assert all(left <= start < end <= right for start, end in edges)
+    last = table.get_by_role("columnheader", name="Text, Call, Email").bounding_box()
+    assert last
+    assert last["x"] >= edges[1][1] - 1
+    check_accessibility(page)
+    page.screenshot(path=SCREENSHOTS / "truth-table-scrolled-360.png", full_page=True)
 
 
 def test_cells_that_another_policy_changes_say_what_they_were_and_are_counted(page: Page, table: Locator) -> None:
@@ -110,7 +152,9 @@ def test_one_button_goes_back_to_the_practices_policy(page: Page, table: Locator
     expect(page.get_by_role("status")).to_have_text("This is the practice’s policy.")
 
 
-def test_it_is_printed_on_one_page_with_its_marks_and_the_flags_that_are_on(page: Page, table: Locator) -> None:
+def test_it_is_printed_on_one_page_with_its_marks_and_the_flags_that_are_on(
+    page: Page, table: Locator, paper: None
+) -> None:
     for flag in (CALL, EMAIL, OTHER, STOP):
         box(page, flag).check()
     expect(table.locator(".changed")).to_have_count(45)
@@ -171,7 +215,7 @@ def test_whoever_is_not_signed_in_any_more_is_asked_and_goes_on(
     page.route("**/truth-table?*", lambda route: route.continue_(headers=_with_token(route, expired)), times=1)
     box(page, EMAIL).check()
 
-    sign_in(page)
+    sign_in_again(page)
 
     expect(table.locator(".changed")).not_to_have_count(0)
     expect(box(page, EMAIL)).to_be_checked()

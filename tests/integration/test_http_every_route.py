@@ -561,6 +561,14 @@ def answered(answer: Any, _: object) -> Any:
     return answer
 
 
+def test_a_token_of_identity_is_refused(north: Service) -> None:
+    event = north.request_event("GET /v1/practices/{practice_id}")
+    claims = event["requestContext"]["authorizer"]["jwt"]["claims"]
+    for use, status in (("access", 200), ("id", 403)):
+        claims["token_use"] = use
+        assert north.runtime.invoke("PracticesFunction", event)["statusCode"] == status
+
+
 def test_a_token_that_names_nobody_is_refused(north: Service) -> None:
     answer = north.get("north/patients/p-1", sub="")
     assert (answer.status, answer.body["type"]) == (403, "urn:patient-contact:problem:nobody")

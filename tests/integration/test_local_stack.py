@@ -116,6 +116,45 @@ def dead_letter(stack: LocalStack, occurrence_id: str) -> Any:
     return stack.wait_until(found)
 
 
+class TestCallers:
+    """A site that a developer visits reaches this machine through the browser, and gets nothing of the stack."""
+
+    PATHS = pytest.mark.parametrize("of", ["api_url", "aws_url", "sms_url"])
+    SITES = pytest.mark.parametrize(
+        "headers",
+        [
+            {"host": "evil.example"},
+            {"host": "evil.example:3000"},
+            {"origin": "https://evil.example"},
+            {"origin": "null"},
+            {"origin": "http://127.0.0.1:1"},
+        ],
+    )
+
+    @PATHS
+    @SITES
+    @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+    def test_another_site_is_refused(self, stack: LocalStack, of: str, headers: dict[str, str], method: str) -> None:
+        answer = self.answer(getattr(stack, of), method, headers)
+        assert answer.status == 403
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+    def test_programs_and_the_page_are_not(self, stack: LocalStack) -> None:
+        own = {"host": urlsplit(stack.api_url).netloc, "origin": stack.api_url}
+        assert self.answer(stack.api_url, "GET", own).status == 200
+        assert self.answer(stack.sms_url, "GET", {}, "/accepted").status == 200
+        assert stack.client("dynamodb").list_tables()["TableNames"]
+
+    @staticmethod
+    def answer(url: str, method: str, headers: dict[str, str], path: str = "/") -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc)
+        with contextlib.closing(connection):
+            connection.request(method, path, b"{}" if method == "POST" else None, headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer
+
+
 class TestRoutes:
     def test_an_unknown_path_is_not_found_as_at_api_gateway(self, stack: LocalStack) -> None:
         assert call(stack, "GET", "/nowhere", token=staff(stack)) == (404, {"message": "Not Found"})

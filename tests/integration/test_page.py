@@ -65,7 +65,8 @@ class TestHeaders:
 
         assert headers.pop("content-security-policy") == (
             f"default-src 'none'; script-src 'self'; style-src 'sha256-{style}'; img-src 'self' data:; "
-            "connect-src 'self' https://issuer.local; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            "connect-src 'self' https://issuer.local; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+            "require-trusted-types-for 'script'; trusted-types 'none'"
         )
         assert set(headers.pop("permissions-policy").replace("=()", "").split(", ")) >= {"camera", "geolocation", "usb"}
         del headers["content-type"], headers["cache-control"]

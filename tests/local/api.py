@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote
 
 import jwt
 
+from tests.local import callers
 from tests.local.runtime import ACCOUNT, InvocationFailed, Runtime
 from tests.local.template import Route
 from tests.local.tokens import Refused, SignIn, Tokens
@@ -81,6 +82,9 @@ class Gateway:
 
     def answer(self, request: Request) -> Answer:
         """Answer a request and write the access log, by route: paths carry patient ids."""
+        if not callers.is_from_here(request.headers.get("host"), request.headers.get("origin")):
+            _say(why="it comes from another site, or by another name than this machine's")
+            return json_answer(403, {"message": "Forbidden"})
         if request.path.startswith(("/local/", "/.well-known/")):
             return self._local(request)
         matches = [(route, _parameters(route, request)) for route in self._routes]

@@ -29,6 +29,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from moto.sqs import models as sqs
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from tests.local import callers
 from tests.local.template import Template
 
 STACK = "patient-contact"
@@ -161,7 +162,14 @@ def _put_back(table: Any, key: Mapping[str, Any], item: Any) -> None:
 def server(listening: socket.socket) -> BaseWSGIServer:
     """Return a server of moto's state over HTTP, for a socket that is listening already."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = DomainDispatcherApplication(create_backend_app)
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def application(environ: Any, start_response: Any) -> Any:
+        if callers.is_from_here(environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN")):
+            return moto(environ, start_response)
+        start_response("403 Forbidden", [("content-length", "0")])
+        return []
+
     host, port = listening.getsockname()
     return make_server(
         host, port, application, threaded=True, request_handler=MotoRequestHandler, fd=listening.fileno()

@@ -19,6 +19,8 @@ from threading import Event, Lock, Thread
 from time import monotonic, time
 from typing import Any, Literal
 
+from tests.local import callers
+
 # Where botocore, in this process and in others, finds the service.
 ENDPOINT = "AWS_ENDPOINT_URL_PINPOINT_SMS_VOICE_V2"
 
@@ -372,6 +374,16 @@ class _Handler(BaseHTTPRequestHandler):
     # Unbuffered small writes meet delayed acknowledgements: 40 ms on every answer.
     disable_nagle_algorithm = True
     wbufsize = -1
+
+    def parse_request(self) -> bool:
+        """Read the head of a request, and refuse those of other sites."""
+        if not super().parse_request():
+            return False
+        if callers.is_from_here(self.headers.get("host"), self.headers.get("origin")):
+            return True
+        self.close_connection = True
+        self._answer(403, {"message": "Forbidden"})
+        return False
 
     def do_POST(self) -> None:
         """Answer a call of the JSON protocol; its operation is in a header."""

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -103,11 +103,9 @@ class SignIn:
 
     def authorize(self, asked: Mapping[str, str]) -> str:
         """Return the address that the browser goes back to, with a code or an error; raises `Refused`."""
-        redirect_uri = asked.get("redirect_uri", "")
-        target = urlsplit(redirect_uri)
-        is_own = f"{target.scheme}://{target.netloc}" == self._tokens.issuer and not target.fragment
+        redirect_uri = f"{self._tokens.issuer}/"
         # To no other address goes so much as an error (RFC 6749, 4.1.2.1).
-        if not is_own or asked.get("client_id") != self._client_id:
+        if asked.get("redirect_uri") != redirect_uri or asked.get("client_id") != self._client_id:
             raise Refused("invalid_request")
         if asked.get("response_type") != "code":
             answer = {"error": "unsupported_response_type"}
@@ -118,7 +116,7 @@ class SignIn:
             self._given[answer["code"]] = asked
         # Whose answer it is (RFC 9207), and to which question.
         answer |= {"iss": self._tokens.issuer} | ({"state": asked["state"]} if "state" in asked else {})
-        return f"{redirect_uri}{'&' if target.query else '?'}{urlencode(answer)}"
+        return f"{redirect_uri}?{urlencode(answer)}"
 
     def exchange(self, sent: Mapping[str, str]) -> dict[str, Any]:
         """Return the token for a code, which is good for one try; raises `Refused`."""

@@ -436,15 +436,17 @@ export function dialog({ title, content, actions: choices = [{ label: t("dialog.
 // --- sign-in ---------------------------------------------------------------------------------------------------------
 //
 // Signs staff in at the practice's OpenID provider: authorization code with PKCE (RFC 7636), in a window of its own, so that
-// nothing typed on the page is lost. Token, state and verifier live in this module's memory and nowhere else. The event
-// "signed-in" of the window says that somebody has, in the midst of a view.
+// nothing typed on the page is lost. Token, state and verifier live in this module's memory and nowhere else; what is stored is
+// that somebody has signed out, so that whoever comes next is asked who they are. The event "signed-in" of the window says that
+// somebody has, in the midst of a view.
 
 const config = JSON.parse(document.getElementById("config").textContent);
 const CHANNEL = "sign-in";
 const REDIRECT = `${location.origin}/`;
 
+const SIGNED_OUT = "signed-out";
+
 let session = null;
-let hasSignedOut = false;
 
 /** Why nobody was signed in; `kind` is the last part of the text's key that says what to do. */
 class SignInProblem extends Error {
@@ -466,10 +468,19 @@ export const token = () => session?.token ?? null;
  */
 export const who = () => session?.who ?? { sub: "", practices: [] };
 
-/** Forget the token. The next sign-in asks the provider to ask again who it is. */
+/** Forget the token. The next sign-in, in whatever tab, asks the provider to ask again who it is. */
 export function forget() {
   session = null;
-  hasSignedOut = true;
+  stored((storage) => storage.setItem(SIGNED_OUT, ""));
+}
+
+/** Use what is stored, where that is not forbidden. */
+function stored(use) {
+  try {
+    return use(localStorage);
+  } catch {
+    return null;
+  }
 }
 
 /**
@@ -505,6 +516,8 @@ export function signInPanel(done) {
     const tell = (key) => current === attempt && told.replaceChildren(el("p", {}, t(key)));
     const popup = window.open("", "", "popup,width=500,height=700");
     if (!popup) return tell("problem.sign_in_blocked");
+    // Wherever the provider leads from there, it cannot lead this page.
+    popup.opener = null;
     tell("sign_in.continue");
     signIn(popup, stopping.signal, () => tell("problem.sign_in_closed")).then(
       () => {
@@ -514,6 +527,7 @@ export function signInPanel(done) {
       },
       (error) => {
         popup.close();
+        if (error.name === "AbortError") return;
         if (!error.kind) console.error(error);
         tell(`problem.${error.kind ?? "defect"}`);
       },
@@ -537,6 +551,8 @@ export function signInAgain() {
 
 async function ask() {
   let stop;
+  // Who has gone away leaves nothing to be read; it is all there when they come back.
+  document.documentElement.classList.add("locked");
   const isIn = await dialog({
     title: t("sign_in.again_title"),
     content: (close) => {
@@ -547,12 +563,14 @@ async function ask() {
     actions: [{ label: t("dialog.cancel"), value: false }],
   });
   stop();
+  document.documentElement.classList.remove("locked");
   if (isIn) window.dispatchEvent(new Event("signed-in"));
   return isIn === true;
 }
 
 async function signIn(popup, signal, closed) {
   const provider = await discover();
+  signal.throwIfAborted();
   const state = random();
   const verifier = random();
   const challenge = encoded(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier)));
@@ -566,7 +584,7 @@ async function signIn(popup, signal, closed) {
     state,
     code_challenge: challenge,
     code_challenge_method: "S256",
-    ...(hasSignedOut ? { prompt: "login" } : {}),
+    ...(stored((storage) => storage.getItem(SIGNED_OUT)) === null ? {} : { prompt: "login" }),
   };
   for (const [name, value] of Object.entries(asked)) url.searchParams.set(name, value);
   popup.location.replace(url);
@@ -574,8 +592,11 @@ async function signIn(popup, signal, closed) {
   // RFC 9207: an answer that names another provider is not ours.
   if (iss && iss !== config.issuer) throw new SignInProblem("provider");
   if (!code) throw new SignInProblem(error === "access_denied" ? "denied" : "refused");
-  session = sessionOf(await exchanged(provider, code, verifier));
-  hasSignedOut = false;
+  const got = await exchanged(provider, code, verifier);
+  // Given up meanwhile: nobody would know who is signed in.
+  signal.throwIfAborted();
+  session = sessionOf(got);
+  stored((storage) => storage.removeItem(SIGNED_OUT));
 }
 
 /** Give the window's answer to this state. A window seems closed, too, where the provider cuts it off from its opener. */
@@ -725,6 +746,8 @@ export async function api(method, where, { body, headers = {}, query = {}, accep
   let hasAsked = false;
   for (let attempt = 1; ; attempt++) {
     if (!token()) throw new Problem({ kind: "signed_out" });
+    // What one person has pressed is not done in another's name, however long it has waited.
+    if (who().sub !== asker) throw new Problem({ kind: "other_person" });
     const answer = await send(url, request, signal);
     if (answer.status >= 200 && answer.status < 300) return answer;
     const problem = problemOf(answer);
@@ -732,8 +755,6 @@ export async function api(method, where, { body, headers = {}, query = {}, accep
       hasAsked = true;
       if (!(await signInAgain())) throw problem;
       signal?.throwIfAborted();
-      // What one person has pressed is not done in another's name.
-      if (who().sub !== asker) throw new Problem({ kind: "other_person" });
     } else if (problem.kind === "busy" && mayRepeat && attempt < TRIES) {
       await pause((problem.retryAfter ?? attempt) * 1000 + Math.random() * 300, signal);
     } else {
@@ -819,13 +840,16 @@ let current = null;
 
 /**
  * Say how to know whether a part of the view has something typed that is not saved. Whoever leaves then is asked.
- * @param {() => boolean} isUnsaved
+ * @param {() => boolean|string} isUnsaved a text where leaving means something else than that what was typed is lost
  */
 export function unsaved(isUnsaved) {
   current.unsaved.push(isUnsaved);
 }
 
 const isUnsaved = () => current.unsaved.some((isSo) => isSo());
+
+/** Give what is said to who leaves: the gravest of what the parts of the view say. */
+const leaving = () => current.unsaved.map((isSo) => isSo()).find((text) => typeof text === "string") ?? t("leave.text");
 
 let practices = new Map();
 
@@ -867,22 +891,25 @@ function begin(title, hash) {
   current?.end();
   for (const open of document.querySelectorAll("dialog[open]")) open.close();
   practices = new Map();
-  const leaving = new AbortController();
+  // What was said of the view before may name a number.
+  for (const id of ["polite", "assertive"]) part(id).textContent = "";
+  const ending = new AbortController();
   const place = el("div", { class: "view" });
   let stop = null;
   current = {
     hash,
     place,
-    signal: leaving.signal,
+    sub: who().sub,
+    signal: ending.signal,
     unsaved: [],
     end: () => {
-      leaving.abort();
+      ending.abort();
       stop?.();
     },
-    stopWith: (ending) => {
-      if (typeof ending !== "function") return;
-      if (leaving.signal.aborted) ending();
-      else stop = ending;
+    stopWith: (stopping) => {
+      if (typeof stopping !== "function") return;
+      if (ending.signal.aborted) stopping();
+      else stop = stopping;
     },
   };
   document.title = t("shell.window_title", { title });
@@ -987,21 +1014,50 @@ function showTop(route) {
 }
 
 async function signOut() {
-  if (!(await mayLeave())) return;
+  if (await mayLeave()) await endSession();
+}
+
+/** Forget who was signed in, here and in the other tabs. */
+async function endSession() {
+  tabs.postMessage("signed-out");
+  await forgetAll();
+}
+
+async function forgetAll() {
   forget();
   history.replaceState(null, "", "#/");
-  part("polite").textContent = "";
   await showRoute();
   say(t("sign_in.signed_out"));
 }
+
+const tabs = new BroadcastChannel("tabs");
 
 /** Somebody has signed in in the midst of a view: perhaps somebody else, for whom it is not. */
 function greet() {
   const route = routeOf(current.hash);
   const practiceId = route?.parameters.practice_id;
-  const { practices: own } = who();
-  if (practiceId && own.length && !own.includes(practiceId)) showRoute();
+  const { sub, practices: own } = who();
+  // Of a token that cannot be read here, nothing is known but what the API says.
+  const isOther = sub !== current.sub || (sub && practiceId && !own.includes(practiceId));
+  if (isOther) showRoute();
   else showTop(route);
+  awake();
+}
+
+/* Going away */
+
+// So long nobody does anything here, then whoever comes is asked who they are; what was typed is there for who it was.
+const IDLE = 15 * 60_000;
+let idle = 0;
+
+function awake() {
+  clearTimeout(idle);
+  idle = setTimeout(lock, IDLE);
+}
+
+async function lock() {
+  if (token() && !(await signInAgain())) await endSession();
+  awake();
 }
 
 /* Leaving */
@@ -1013,7 +1069,7 @@ async function mayLeave() {
   if (!isUnsaved()) return true;
   isAsking ??= dialog({
     title: t("leave.title"),
-    content: el("p", {}, t("leave.text")),
+    content: el("p", {}, leaving()),
     actions: [
       { label: t("leave.stay"), value: false },
       { label: t("leave.leave"), value: true, kind: "danger" },
@@ -1042,7 +1098,12 @@ function start() {
     event.preventDefault();
     part("main").querySelector("h1")?.focus();
   });
+  // A sign-in's answer that is none.
+  if (location.search) history.replaceState(null, "", location.pathname + location.hash);
   window.addEventListener("hashchange", navigate);
+  for (const each of ["pointerdown", "keydown", "wheel"]) window.addEventListener(each, awake, { capture: true, passive: true });
+  tabs.addEventListener("message", () => token() && forgetAll());
+  awake();
   window.addEventListener("signed-in", greet);
   window.addEventListener("beforeunload", (event) => {
     if (isUnsaved()) event.preventDefault();

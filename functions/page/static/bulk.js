@@ -79,7 +79,7 @@ async function showStart(place, practiceId, signal) {
   });
 }
 
-/** Open one that there is: nobody can be asked for a list of them. */
+/** Open an earlier one: nobody can be asked for a list of them. */
 function opener(practiceId) {
   const kind = el("select", {}, KINDS.map((each) => el("option", { value: each }, t(`bulk.kind.${each}`))));
   const id = el("input", { type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false" });
@@ -105,13 +105,17 @@ function composer(practiceId, known, signal) {
   const form = formOf(practiceId, known);
   const result = el("div", { class: "stack" });
   const keys = { dry: keyring(), start: keyring() };
-  // What was tried, and whether an attempt to start it is under way, or has had no answer.
+  // What was tried; the attempt to start it that is under way; and whether one, this or an earlier, has had no answer.
   let tried = null;
-  let isStarting = false;
+  let starting = null;
+  let isUncertain = false;
   let isStarted = false;
   let trying = new AbortController();
 
-  unsaved(() => !isStarted && (isStarting || form.isTouched()));
+  unsaved(() => {
+    if (isStarted) return false;
+    return starting || isUncertain ? t("bulk.leave_uncertain") : form.isTouched();
+  });
 
   async function send(what, { isDry }) {
     const asked = JSON.stringify(what);
@@ -170,22 +174,24 @@ function composer(practiceId, known, signal) {
     };
     form.element.oninput = update;
     update();
-    return [title, el("p", {}, t("bulk.start_text", { count: bulk.routed })), outdated, trouble, actions(start)];
+    const text = el("p", {}, t("bulk.start_text", { count: bulk.routed }));
+    return [title, text, countedOf(tried), outdated, trouble, actions(start)].filter(Boolean);
   }
 
   const confirm = (bulk, trouble) =>
     dialog({
       title: t(`bulk.confirm.${tried.kind}`),
-      content: confirmation(bulk, tried.body, known),
+      content: confirmation(bulk, tried, known),
       actions: [
         { label: t("bulk.confirm_not"), value: null },
         { label: t("bulk.confirm_start", { count: bulk.routed }), kind: "primary", run: () => start(trouble) },
       ],
     });
 
-  async function start(trouble) {
-    isStarting = true;
-    form.freeze(true);
+  const start = (trouble) => (starting ??= attempt(trouble).finally(() => (starting = null)));
+
+  async function attempt(trouble) {
+    freeze(true);
     trouble.replaceChildren();
     try {
       const bulk = await send(tried, { isDry: false });
@@ -194,24 +200,40 @@ function composer(practiceId, known, signal) {
       location.hash = path`#/practices/${practiceId}/bulk/${tried.kind}/${bulk.id}`;
       say(t("bulk.started"));
     } catch (error) {
-      // Without an answer it may have been started: what is composed stays as it is until one has come.
-      isStarting = UNCERTAIN.has(error.kind);
-      form.freeze(isStarting);
-      if (isStarting) trouble.append(el("p", { class: "notice warned" }, t("bulk.uncertain")));
+      // Without an answer it may have been started: what is composed, and its key, stay until one has come that knows.
+      isUncertain = isUncertain ? !isDefinite(error) : UNCERTAIN.has(error.kind);
+      freeze(isUncertain);
+      if (isUncertain) trouble.append(el("p", { class: "notice warned" }, t("bulk.uncertain")));
       // The dialog shows it, unless it was closed meanwhile.
       if (!document.querySelector("dialog[open]")) trouble.append(problem(error));
       throw error;
     }
   }
 
+  const dryRun = button(t("bulk.dry_run"), tryIt, { kind: "primary", type: "submit" });
+
+  function freeze(isFrozen) {
+    form.freeze(isFrozen);
+    dryRun.disabled = isFrozen;
+  }
+
   form.element.append(
-    actions(button(t("bulk.dry_run"), tryIt, { kind: "primary", type: "submit" })),
+    actions(dryRun),
     el("p", { class: "help" }, t("bulk.dry_run_help")),
   );
   return el("div", { class: "stack" }, form.element, result);
 }
 
 const UNCERTAIN = new Set(["offline", "busy", "failed", "unexpected", undefined]);
+const DEFINITE = new Set([404, 409, 413, 422]);
+
+/**
+ * Say whether an answer says that no earlier attempt has started it: the API looks for one with the same key before it refuses.
+ * What refuses before it is asked, such as a token or the gateway (whose answers have no type), does not know; and a key that
+ * was used before has started something.
+ */
+const isDefinite = ({ status, type, errors = [] }) =>
+  DEFINITE.has(status) && Boolean(type) && !errors.some((each) => each.type === "reused");
 
 /** Keeps the key of what is sent, which is the same until an answer has come. */
 function keyring() {
@@ -225,16 +247,28 @@ function keyring() {
   };
 }
 
-function confirmation(bulk, body, { sending, time_zone: timeZone }) {
-  const counts = PARTS.slice(0, 3).map((part) => [t(`bulk.confirm_part.${part}`), countsOf(bulk)[part]]);
-  const nothing = bulk.suppressed + bulk.refused;
+function confirmation(bulk, what, { sending, time_zone: timeZone }) {
+  const { body } = what;
+  const counts = CHANNELS.map((part) => [t(`bulk.confirm_part.${part}`), t("bulk.number", { number: countsOf(bulk)[part] })]);
   const starts = body.starts_at ? when(body.starts_at, timeZone) : t("bulk.now");
   return [
-    facts([...counts, [t("bulk.confirm_part.nothing"), nothing], [t("bulk.starts_at"), starts]]),
+    facts([...counts, [t("bulk.confirm_part.nothing"), nothingOf(bulk)], [t("bulk.starts_at"), starts]]),
+    countedOf(what),
     body.send_before && el("p", {}, t("bulk.confirm_before"), " ", when(body.send_before, timeZone)),
     el("p", {}, t("bulk.confirm_text")),
     !sending && el("p", { class: "notice" }, t("bulk.hands_over")),
   ].filter(Boolean);
+}
+
+function nothingOf({ suppressed, refused }) {
+  const number = suppressed + refused;
+  return refused ? t("bulk.nothing_refused", { number, count: refused }) : t("bulk.number", { number });
+}
+
+/** Say how many a broadcast takes of the day's texts: all of its list, whoever of them is texted; null when it takes none. */
+function countedOf({ kind, body }) {
+  if (kind !== "broadcasts" || !body.messages.text) return null;
+  return el("p", {}, t("bulk.counts_towards", { count: body.patient_ids.length }));
 }
 
 const facts = (pairs) =>
@@ -326,7 +360,7 @@ function formOf(practiceId, known) {
   };
 }
 
-const area = (attributes = {}) => el("textarea", { rows: "4", ...attributes });
+const area = (attributes = {}) => el("textarea", { rows: "4", autocomplete: "off", ...attributes });
 const timeOf = () => el("input", { type: "datetime-local" });
 const section = (title, ...children) => el("section", { class: "card" }, el("h2", {}, title), children);
 const describeBy = (control, { id }) =>
@@ -440,9 +474,10 @@ function refuse({ ids, key, name, line, text, call, subject, email, starts, befo
     ["starts_at", starts],
     ["send_before", before],
   ];
-  const found = errors.map(({ loc, msg }) => {
+  const found = errors.map(({ loc, msg, type }) => {
     const at = loc.slice(1).join(".");
-    return [places.find(([name]) => at === name || at.startsWith(`${name}.`))?.[1], t("bulk.refused", { why: msg })];
+    const why = type === "placeholder" ? t("bulk.placeholder") : t("bulk.refused", { why: msg });
+    return [places.find(([name]) => at === name || at.startsWith(`${name}.`))?.[1], why];
   });
   return status === 422 && found.length > 0 && found.every(([control]) => control) && mark(found);
 }
@@ -682,7 +717,7 @@ function outcomeOf(bulk, level) {
   const counts = countsOf(bulk);
   const tense = bulk.dry_run ? "would" : "is";
   const swatch = (part) => el("span", { class: `bulk-part ${part}`, "aria-hidden": "true" });
-  const percent = (count) => t("bulk.percent", { percent: Math.round((1000 * count) / bulk.done) / 10 });
+  const percent = (count) => shareOf(count, bulk.done);
   const reasons = Object.entries(bulk.by_reason).sort(([, one], [, other]) => other - one);
   return [
     el(level, {}, t(`bulk.outcome.${tense}`, { count: bulk.done })),
@@ -702,6 +737,11 @@ function outcomeOf(bulk, level) {
       reasons.map(([reason, count]) => [reasonOf(reason), t("bulk.number", { number: count }), percent(count)]),
     ),
   ];
+}
+
+function shareOf(count, total) {
+  const percent = Math.round((1000 * count) / total) / 10;
+  return count && !percent ? t("bulk.percent_least", { percent: 0.1 }) : t("bulk.percent", { percent });
 }
 
 const reasonOf = (reason) => (hasText(`bulk.reason.${reason}`) ? t(`bulk.reason.${reason}`) : reason);
@@ -737,8 +777,8 @@ function small(caption, heads, rows) {
 function unreachable(bulk, { practiceId, where, signal, level }) {
   const columns = [
     { label: t("bulk.patient"), kind: "head", cell: (item) => patientOf(item, practiceId) },
-    { label: t("bulk.why"), cell: ({ explanation }) => explanation },
-    { label: t("bulk.remedy"), cell: ({ remedy, outcome }) => remedy?.message ?? t(`bulk.no_remedy.${outcome}`) },
+    { label: t("bulk.why"), cell: ({ explanation }) => [labelOf("why"), explanation] },
+    { label: t("bulk.remedy"), cell: (item) => [labelOf("remedy"), remedyOf(item)] },
   ];
   const around = table(t("bulk.unreachable"), columns, [], { hideCaption: true });
   const load = async (cursor) => (await api("GET", `${where}/unreachable`, { query: { limit: 50, cursor }, signal })).body;
@@ -748,7 +788,7 @@ function unreachable(bulk, { practiceId, where, signal, level }) {
     empty: t("bulk.all_reached"),
     what: t("bulk.unreachable_loading"),
   });
-  const result = el("section", { class: "card" });
+  const result = el("section", { class: "card bulk-missed" });
   const save = () => {
     const saved = downloaded(`${where}/unreachable`, `unreachable-${bulk.id}.csv`, signal);
     return waiting(result, saved, t("bulk.downloading"));
@@ -761,6 +801,11 @@ function unreachable(bulk, { practiceId, where, signal, level }) {
   );
   return result;
 }
+
+/** Name the column in each cell, which is seen where the rows are stacked. */
+const labelOf = (column) => el("span", { class: "bulk-label" }, t(`bulk.${column}`));
+
+const remedyOf = ({ remedy, outcome }) => remedy?.message ?? t(`bulk.no_remedy.${outcome}`);
 
 /** A row that was refused may name a patient that there is not. */
 function patientOf({ patient_id, row, outcome }, practiceId) {

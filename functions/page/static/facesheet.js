@@ -157,7 +157,7 @@ function phoneItem({ number, line_type, status, suspect, display, shared_with },
     el(
       "div",
       { class: "row" },
-      el("strong", { class: "tabular" }, phone(number)),
+      el("strong", { class: digits(number) }, phone(number)),
       badge(display),
       statusTag(status),
       number === preferred && tag(t("facesheet.file.preferred")),
@@ -178,19 +178,22 @@ function preferencesCard(patient) {
   return card(id, el("h2", { id }, t("facesheet.preferences.title")), preferredPart(patient), doNotContactPart(patient));
 }
 
+/** A number is kept whole; what else is on file may be too long for that. */
+const digits = (number) => (isNumber({ number }) ? "tabular whole" : "tabular");
+
 /** Show a phone as staff know it. */
 function shownPhone(patient, number) {
   if (number === null) return t("facesheet.preferred.none");
   const onFile = patient.sheet.phones.find((each) => each.number === number);
   const kind = onFile ? badge(onFile.display) : tag(t("facesheet.preferred.gone"), "warned");
-  return [el("span", { class: "tabular" }, phone(number)), " ", kind];
+  return [el("span", { class: digits(number) }, phone(number)), " ", kind];
 }
 
 function preferredPart(patient) {
   const id = newId();
   const shown = el("dd", {});
   const dormant = el("p", { class: "notice warned small" }, t("facesheet.preferred.dormant"));
-  const facts = el("dl", { class: "facts" }, el("dt", {}, t("facesheet.preferred.label")), shown);
+  const facts = el("dl", { class: "facts preference" }, el("dt", {}, t("facesheet.preferred.label")), shown);
   const choices = el("fieldset", {});
   const edit = button(t("facesheet.preferred.edit"), open, { kind: "link", "aria-describedby": id });
 
@@ -239,7 +242,7 @@ function preferredPart(patient) {
   return el(
     "section",
     { class: "stack", "aria-labelledby": id },
-    el("div", { class: "row" }, el("h3", { id }, t("facesheet.preferred.title")), edit),
+    el("div", { class: "row" }, el("h3", { id }, t("facesheet.preferred.title")), edit, choosing.saved),
     facts,
     dormant,
     form,
@@ -287,7 +290,7 @@ function doNotContactPart(patient) {
   }
   following(patient, follow);
   const label = el("strong", {}, t("facesheet.do_not_contact.label"));
-  return el("div", { class: "stack" }, field(label, control, { help: t("facesheet.do_not_contact.help") }), form);
+  return el("div", { class: "stack" }, field(label, control, { help: t("facesheet.do_not_contact.help") }), choosing.saved, form);
 }
 
 /**
@@ -305,6 +308,7 @@ function doNotContactPart(patient) {
 function editor(patient, key, { save, shown, freeze, close, refusal = () => null }) {
   const told = el("p", { class: "small maybe" });
   const foot = el("div", { class: "stack" });
+  const saved = el("p", { class: "quiet small maybe" });
   const saving = actions(
     button(t("facesheet.save"), keep, { kind: "primary", type: "submit" }),
     button(t("dialog.cancel"), giveUp),
@@ -317,6 +321,7 @@ function editor(patient, key, { save, shown, freeze, close, refusal = () => null
   function begin() {
     if (seen) return;
     seen = { etag: patient.etag, value: patient.stored(key) };
+    saved.replaceChildren();
     foot.replaceChildren(saving);
   }
   function choose(value) {
@@ -362,6 +367,7 @@ function editor(patient, key, { save, shown, freeze, close, refusal = () => null
     end();
     if (answer) patient.take(answer, true);
     else patient.preview();
+    saved.replaceChildren(t("facesheet.saved"));
     say(t("facesheet.saved"));
   }
   /** Somebody else was quicker; or it was ourselves, and the answer was lost. */
@@ -408,7 +414,7 @@ function editor(patient, key, { save, shown, freeze, close, refusal = () => null
   });
   const form = (...fields) =>
     el("form", { class: "stack editing", novalidate: true, on: { submit: (event) => event.preventDefault() } }, fields, told, foot);
-  return { begin, choose, chosen, isChanged, form };
+  return { begin, choose, chosen, isChanged, form, saved };
 }
 
 // --- SMS consent -------------------------------------------------------------------------------------------------------
@@ -418,12 +424,13 @@ const EVIDENCE = ["signed_form", "recorded_call", "portal"];
 
 function consentCard(patient) {
   const id = newId();
-  const status = el("span", {});
+  const status = el("span", { class: "row" });
   const list = el("ul", { class: "plain-list maybe" });
   const outcome = el("div", { class: "maybe" });
   const place = el("div", { class: "maybe" });
   const begin = button(t("facesheet.opt_out.begin"), () => open(optOutForm(patient, { done, cancel: close })));
-  const foot = el("div", {}, begin);
+  const all = el("p", { class: "quiet small", tabindex: "-1" }, t("facesheet.opt_out.all"));
+  const foot = el("div", {}, begin, all);
   let form = null;
 
   function open(opened) {
@@ -437,22 +444,27 @@ function consentCard(patient) {
     form = null;
     place.replaceChildren();
     follow();
-    begin.focus();
+    (begin.hidden ? all : begin).focus();
   }
   function done(answer, { phone_number, line, status: wanted }) {
     patient.take(answer);
     close();
     const now = patient.sheet.sms_consent.numbers.find((each) => each.phone_number === phone_number && each.line === line);
     say(t("facesheet.saved"));
-    if (now?.status !== wanted) outcome.replaceChildren(el("p", { class: "notice warned" }, t("facesheet.consent.newer")));
+    outcome.replaceChildren(
+      now?.status === wanted
+        ? el("p", { class: "quiet small" }, t("facesheet.saved"))
+        : el("p", { class: "notice warned" }, t("facesheet.consent.newer")),
+    );
   }
   function follow() {
     const { sms_consent, phones } = patient.sheet;
-    const isFull = sms_consent.numbers.every((each) => each.status === "opted_in");
     const item = (each) => consentItem(patient, each, form ? null : open, { done, cancel: close });
-    status.replaceChildren(tag(sms_consent.status, isFull ? "good" : "warned"));
+    status.replaceChildren(...consentTags(sms_consent));
     list.replaceChildren(...sms_consent.numbers.map(item));
     foot.hidden = form !== null || !phones.some(isNumber);
+    begin.hidden = !optOuts(patient).length;
+    all.hidden = !begin.hidden;
   }
   following(patient, follow, { isUnsaved: () => form?.isUnsaved() ?? false });
   return card(
@@ -464,6 +476,27 @@ function consentCard(patient) {
     place,
     foot,
   );
+}
+
+/** Sum up the consent. The API's words leave out what is under review: to say "Opted In" alone would be wrong then. */
+function consentTags({ status, numbers }) {
+  const has = (wanted) => numbers.some((each) => each.status === wanted);
+  const isUnderReview = has("under_review");
+  return [
+    ...(has("opted_out") || !isUnderReview ? [tag(status, has("opted_out") ? "warned" : "good")] : []),
+    ...(isUnderReview ? [tag(t("facesheet.consent.status.under_review"), "warned")] : []),
+  ];
+}
+
+/** Give each phone and line that is not opted out yet, the practice's default line first. */
+function optOuts({ sheet, practice: { lines, default_line } }) {
+  const isOut = (phone_number, line) =>
+    sheet.sms_consent.numbers.some(
+      (each) => each.phone_number === phone_number && each.line === line && each.status === "opted_out",
+    );
+  const ids = [default_line, ...lines.map(({ id }) => id).filter((id) => id !== default_line)];
+  const pairs = sheet.phones.filter(isNumber).flatMap(({ number }) => ids.map((line) => ({ phone_number: number, line })));
+  return pairs.filter(({ phone_number, line }) => !isOut(phone_number, line));
 }
 
 /** What is no number gets no texts, and has no consent. */
@@ -481,7 +514,7 @@ function consentItem(patient, consent, open, ends) {
     el(
       "div",
       { class: "row" },
-      el("strong", { class: "tabular" }, phone(phone_number)),
+      el("strong", { class: digits(phone_number) }, phone(phone_number)),
       el("span", {}, t("facesheet.consent.line", { line: patient.lineName(line) })),
       tag(named("facesheet.consent.status", status), TONES[status]),
     ),
@@ -489,6 +522,7 @@ function consentItem(patient, consent, open, ends) {
     explained && el("p", { class: "small" }, t(`facesheet.consent.${explained}`, { number: phone(from) })),
     open &&
       status === "opted_out" &&
+      source !== "keyword" &&
       button(t("facesheet.opt_in.begin"), () => open(optInForm(patient, consent, ends)), {
         kind: "link",
         "aria-label": t("facesheet.opt_in.begin_for", { of: described }),
@@ -500,9 +534,10 @@ const put = (patient, body) => api("PUT", `${patient.where}/sms-consent`, { body
 
 const option = (value, label, isSelected = false) => el("option", { value, selected: isSelected }, label);
 
-const lineOptions = ({ practice: { lines, default_line } }) => lines.map(({ id, name }) => option(id, name, id === default_line));
+const lineOptions = ({ practice: { lines, default_line } }, selected = default_line) =>
+  lines.map(({ id, name }) => option(id, name, id === selected));
 
-const noteField = () => el("textarea", { maxlength: "1000", class: "note" });
+const noteField = () => el("textarea", { maxlength: "1000", class: "note", autocomplete: "off" });
 
 const consentForm = (title, fields, save, cancel) =>
   el(
@@ -515,8 +550,9 @@ const consentForm = (title, fields, save, cancel) =>
 
 function optOutForm(patient, { done, cancel }) {
   const numbers = patient.sheet.phones.filter(isNumber);
-  const chosen = el("select", {}, numbers.map(({ number }) => option(number, phone(number))));
-  const line = el("select", {}, lineOptions(patient));
+  const [first] = optOuts(patient);
+  const chosen = el("select", {}, numbers.map(({ number }) => option(number, phone(number), number === first.phone_number)));
+  const line = el("select", {}, lineOptions(patient, first.line));
   const note = noteField();
 
   async function run() {
@@ -739,12 +775,12 @@ function bulkTable(cells) {
 }
 
 /** Make a table under its heading, which has this id. */
-function outcomeTable(heading, id, columns, rows) {
+function outcomeTable(heading, id, columns, rows, kind = "") {
   const head = columns.map((name) => el("th", { scope: "col" }, t(`preview.${name}`)));
   const table = el("table", { "aria-labelledby": id }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows));
   return el(
     "div",
-    { class: "stack" },
+    { class: `stack ${kind}` },
     heading,
     el("div", { class: "table", role: "region", tabindex: "0", "aria-labelledby": id }, table),
   );
@@ -784,7 +820,7 @@ function manualTable(cells) {
     return el("tr", {}, el("th", { scope: "row" }, t(`preview.manual.${channel}`)), outcome, reason);
   });
   const columns = ["manual.kind", "manual.outcome", "why"];
-  return outcomeTable(el("h3", { id }, t("preview.manual.title")), id, columns, rows);
+  return outcomeTable(el("h3", { id }, t("preview.manual.title")), id, columns, rows, "by-hand");
 }
 
 // --- history, and a message by hand ------------------------------------------------------------------------------------
@@ -805,16 +841,24 @@ function laterPart(patient) {
     return written;
   });
   patient.parts.push({ follow: refresh });
-  return el("div", { class: "stack" }, actions(earlier.toggle, writing.toggle), earlier.place, writing.place);
+  return el("div", { class: "stack" }, actions(writing.toggle, earlier.toggle), writing.place, earlier.place);
 }
 
-/** Make a button that shows something and hides it again, and the place where; it is made at the first time. */
+/** Make a button that shows something under its heading and hides it again, and the place where; it is made at the first time. */
 function opener(label, make) {
   const place = el("div", { id: newId(), hidden: true });
   async function press() {
     if (!place.firstChild) place.append(await make());
     place.hidden = !place.hidden;
     toggle.setAttribute("aria-expanded", String(!place.hidden));
+    if (!place.hidden) see();
+  }
+  /** It may be below all that is seen. */
+  function see() {
+    const heading = place.querySelector("h2");
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+    place.scrollIntoView();
   }
   const toggle = button(label, press, { class: "button plain opener", "aria-expanded": "false", "aria-controls": place.id });
   return { toggle, place };

@@ -390,7 +390,7 @@ function resolving(of, decision, done) {
 }
 
 async function resolve(of, { message_id, attempt }, outcome, done) {
-  const note = el("textarea", { rows: "2" });
+  const note = el("textarea", { rows: "2", autocomplete: "off" });
   const run = async () => {
     const body = { outcome, attempt, note: note.value.trim() || null };
     try {

@@ -46,7 +46,7 @@ export function message(practiceId, patient, context, afterSent = () => {}) {
     of.patient = now;
     form?.refresh();
   };
-  if (!context.signal.aborted) unsaved(() => form?.isTyped() ?? false);
+  if (!context.signal.aborted) unsaved(() => form?.isUnsaved() ?? false);
   fill(content, t("list.loading"), async () => compose(await practice(practiceId)));
   return whole;
 }
@@ -58,6 +58,9 @@ function composer(of, known, done) {
   const outcome = el("div", { class: "stack" });
   // Once for each message: however often it is sent, it is sent once.
   let key = crypto.randomUUID();
+  let isSending = false;
+  let mayBeTaken = false;
+  let block = null;
   let looking = new AbortController();
   let told = null;
 
@@ -66,8 +69,11 @@ function composer(of, known, done) {
     looking = new AbortController();
     const signal = AbortSignal.any([of.signal, looking.signal]);
     preview.replaceChildren();
+    fields.nameUsual(null);
     fill(preview, t("message.checking"), async () => {
-      const decision = await evaluated(of, fields.asked(), signal);
+      const asked = fields.asked();
+      const decision = await evaluated(of, asked, signal);
+      if (asked.channel !== "email" && !asked.phone_number) fields.nameUsual(decision.destination);
       const text = verdict(decision, known);
       if (text !== told) say(text);
       told = text;
@@ -75,11 +81,17 @@ function composer(of, known, done) {
     });
   }
 
-  function blocked(decision) {
-    // Decided for good under this key: the next try is another message.
+  /** What was decided or taken under a key is so for good: what is sent next is another message. */
+  function renew() {
     key = crypto.randomUUID();
-    outcome.replaceChildren(blockedBy(decision));
-    outcome.firstElementChild.focus();
+    mayBeTaken = false;
+  }
+
+  function blocked(decision) {
+    renew();
+    block = blockedBy(decision);
+    outcome.replaceChildren(block);
+    block.focus();
     of.afterSent(decision);
   }
 
@@ -87,7 +99,7 @@ function composer(of, known, done) {
   async function takenBefore() {
     const { body } = await api("GET", decisionPath(of, `manual:${key}`), { signal: of.signal });
     if (body.state === "suppressed") return blocked(body);
-    key = crypto.randomUUID();
+    renew();
     of.afterSent(body);
     const followed = follow(of, known, body);
     const told = el("p", {}, t("message.taken_before"));
@@ -100,7 +112,10 @@ function composer(of, known, done) {
     if (error.status === 409 && error.body?.message_id) return blocked(error.body);
     if (error.errors?.some(({ type }) => type === "reused")) return takenBefore();
     const shown = problem(error);
-    if (UNCERTAIN.has(error.kind)) shown.append(el("p", {}, t("message.uncertain")));
+    if (UNCERTAIN.has(error.kind)) {
+      mayBeTaken = true;
+      shown.append(el("p", {}, t("message.uncertain")));
+    }
     outcome.replaceChildren(shown);
   }
 
@@ -110,6 +125,7 @@ function composer(of, known, done) {
     outcome.replaceChildren();
     pressed.focus();
     fields.freeze(true);
+    isSending = true;
     const where = path`/practices/${of.practiceId}/patients/${of.patient.patient_id}/messages`;
     try {
       const asked = api("POST", where, { body, headers: { "Idempotency-Key": key } });
@@ -118,6 +134,7 @@ function composer(of, known, done) {
     } catch (error) {
       await refused(error);
     } finally {
+      isSending = false;
       fields.freeze(false);
     }
   }
@@ -130,10 +147,15 @@ function composer(of, known, done) {
     fields.refresh();
     look();
   };
-  fields.onRoute(look);
+  fields.onRoute(() => {
+    // What was blocked was another way.
+    block?.remove();
+    look();
+  });
   refresh();
   const element = el("form", { class: "stack", novalidate: true, on: { submit } }, parts);
-  return { element, refresh, isTyped: fields.isTyped, begin: fields.begin };
+  const isUnsaved = () => (isSending || mayBeTaken ? t("message.leave_uncertain") : fields.isTyped());
+  return { element, refresh, isUnsaved, begin: fields.begin };
 }
 
 const decisionPath = ({ practiceId, patient }, messageId) =>
@@ -146,7 +168,7 @@ function fieldsOf(of, known) {
   const line = el("select", {}, known.lines.map(({ id, name }) => option(id, name, id === known.default_line)));
   const number = el("select");
   const subject = el("input", { type: "text", autocomplete: "off" });
-  const body = el("textarea", { rows: "6" });
+  const body = el("textarea", { rows: "6", autocomplete: "off" });
   const left = el("span", { class: "tabular" });
   const subjectField = field(t("message.subject"), subject);
   const phoneField = field(t("message.phone"), number);
@@ -191,6 +213,13 @@ function fieldsOf(of, known) {
     arrange();
   }
 
+  /** Name the phone that is used where none is chosen; null where that is not known. */
+  function nameUsual(destination) {
+    if (preferredOf(of.patient)) return;
+    const label = destination ? t("message.phone_usual_named", { phone: phone(destination) }) : t("message.phone_usual");
+    number.options[0].textContent = label;
+  }
+
   /** Say what is wrong with what is typed, at the first field where something is; give whether there is. */
   function refuse() {
     const about = channel();
@@ -213,6 +242,7 @@ function fieldsOf(of, known) {
   return {
     element,
     refresh,
+    nameUsual,
     refuse,
     asked,
     message: () => ({ ...asked(), body: body.value, ...(channel() === "email" ? { subject: subject.value.trim() } : {}) }),
@@ -228,8 +258,11 @@ const option = (value, label, selected = false) => el("option", { value, selecte
 /** Where the form begins; whether that is delivered is the API's to say. */
 const firstChannel = ({ preferred_contact, phones }) => (preferred_contact ?? phones[0])?.display.toLowerCase() ?? "email";
 
-function phoneOptions({ phones, preferred_contact }) {
-  const preferred = preferred_contact?.on_file ? preferred_contact.number : null;
+const preferredOf = ({ preferred_contact }) => (preferred_contact?.on_file ? preferred_contact.number : null);
+
+function phoneOptions(patient) {
+  const { phones } = patient;
+  const preferred = preferredOf(patient);
   const first = preferred ? t("message.phone_preferred", { phone: phone(preferred) }) : t("message.phone_usual");
   const others = phones.filter(({ number }) => number !== preferred);
   return [option("", first), ...others.map((each) => option(each.number, phoneLabel(each)))];

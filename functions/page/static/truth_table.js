@@ -112,7 +112,17 @@ function tableOf(rows, policy) {
     el(
       "table",
       {},
-      el("caption", {}, el("span", { id }, t("truth_table.caption")), " ", el("span", { class: "quiet" }, departures(policy))),
+      el(
+        "caption",
+        {},
+        el(
+          "div",
+          { class: "truth-table-caption" },
+          el("span", { id }, t("truth_table.caption")),
+          " ",
+          el("span", { class: "quiet" }, departures(policy)),
+        ),
+      ),
       el(
         "thead",
         {},

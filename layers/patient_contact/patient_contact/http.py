@@ -175,6 +175,9 @@ def serve(
             answer = problem(413, "too-large", f"A body has at most {max_body // 1024} KB.")
         elif not is_own:
             answer = problem(403, "other-practice", "The token is not for this practice.")
+        elif claims.get("token_use", "access") != "access":
+            # Cognito's tokens of identity name the same client; other issuers' lack the scopes.
+            answer = problem(403, "no-access-token", "The token says who somebody is, not what they may do.")
         elif not claims.get("sub"):
             answer = problem(403, "nobody", "The token does not say in `sub` who is asking.")
         else:
