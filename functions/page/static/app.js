@@ -801,7 +801,12 @@ function problemOf({ status, headers, body }) {
   return new Problem({ kind, status, type, title, detail, errors: errors ?? [], retryAfter, body });
 }
 
-const pause = (milliseconds, signal) =>
+/**
+ * Wait; the signal's reason is thrown when it ends that.
+ * @param {number} milliseconds
+ * @param {AbortSignal} [signal]
+ */
+export const pause = (milliseconds, signal) =>
   new Promise((resolve, reject) => {
     const end = () => {
       clearTimeout(timer);

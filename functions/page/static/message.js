@@ -2,7 +2,7 @@
  * A message that staff write to one patient: whether it would be delivered, sending it, and what becomes of it.
  */
 
-import { actions, api, badge, button, el, field, fill, invalid, path, phone, practice, problem, say, t, unsaved, waiting } from "./app.js";
+import { actions, api, badge, button, el, field, fill, invalid, path, pause, phone, practice, problem, say, t, unsaved, waiting } from "./app.js";
 import { life, states } from "./history.js";
 
 const CHANNELS = ["text", "call", "email"];
@@ -344,8 +344,8 @@ function follow(of, known, first) {
   async function look(decision) {
     let seen = decision;
     try {
-      for (let pause = FIRST_LOOK; !ENDS.has(seen.state); pause = Math.min(pause * 1.5, LAST_LOOK)) {
-        await later(pause, of.signal);
+      for (let wait = FIRST_LOOK; !ENDS.has(seen.state); wait = Math.min(wait * 1.5, LAST_LOOK)) {
+        await pause(wait, of.signal);
         seen = (await api("GET", decisionPath(of, seen.message_id), { signal: of.signal })).body;
         show(seen);
       }
@@ -375,16 +375,3 @@ function standing(decision, known) {
     life(decision, known),
   );
 }
-
-const later = (milliseconds, signal) =>
-  new Promise((resolve, reject) => {
-    const end = () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener("abort", end);
-      resolve();
-    }, milliseconds);
-    signal.addEventListener("abort", end, { once: true });
-  });
