@@ -1,7 +1,7 @@
 """What drives a broadcast, campaign or dry run through the real functions, batch by batch."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,12 @@ def put_patients(
         }
         for patient_id, phones in patients
     ]
+    put_many(every, table_name)
+
+
+def put_many(items: Iterable[Mapping[str, object]], table_name: str) -> None:
+    """Put items, 25 at a time: one by one, thousands of them would take minutes."""
+    every = list(items)
     for start in range(0, len(every), 25):
         requests: Any = [{"PutRequest": {"Item": table.encode_item(item)}} for item in every[start : start + 25]]
         clients.dynamodb().batch_write_item(RequestItems={table_name: requests})

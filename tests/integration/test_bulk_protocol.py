@@ -28,7 +28,7 @@ from tests.integration.interleaving import Killed
 from tests.integration.sending import now, response
 from tests.integration.service import PRACTICE, Service, client_error, reply
 
-PATIENTS = int(os.environ.get("PATIENTS", "1000"))
+PATIENTS = int(os.environ.get("PATIENTS", "400"))
 SEED = int(os.environ.get("SEED", random.randrange(1_000_000)))
 # Who is in the list besides: twice, unknown, or not at all what a row is.
 STRANGERS, AGAIN, NO_ROWS = 7, 25, 3

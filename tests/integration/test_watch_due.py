@@ -8,6 +8,7 @@ import pytest
 import time_machine
 
 from patient_contact import table
+from tests.integration.bulk import put_many
 from tests.integration.sending import CLINIC, leave_unknown
 from tests.integration.service import CONTACT_INFO, PRACTICE, Service, receipt, reply
 
@@ -112,6 +113,11 @@ class TestUnknownSends:
     ) -> None:
         (item, *_) = (table.decode_item(each) for each in north.items() if "GSI1SK" in each)
         practice_id, since, _ = item["GSI1SK"].split("#")
-        for n in range(1_500):
-            table.put(item | {"SK": f"DECISION#manual:more-{n}", "GSI1SK": f"{practice_id}#{since}#{n:04}"})
+        put_many(
+            (
+                item | {"SK": f"DECISION#manual:more-{n}", "GSI1SK": f"{practice_id}#{since}#{n:04}"}
+                for n in range(1_500)
+            ),
+            north.environment["TABLE_NAME"],
+        )
         assert unknown(north, capsys, 16) == [1_503.0]
