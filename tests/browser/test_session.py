@@ -65,23 +65,18 @@ def test_signed_out_nothing_is_left_in_any_tab_and_whoever_comes_is_asked_who_th
     assert other.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
 
 
-def test_who_goes_away_finds_what_they_typed_behind_a_sign_in(page: Page) -> None:
-    page.clock.install()
-    page.goto(PATIENT)
-    sign_in(page)
-    page.get_by_role("checkbox", name="Do Not Contact").click()
-    page.get_by_label("Note").fill("asked at the desk")
-    page.clock.fast_forward("14:00")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    page.clock.fast_forward("02:00")
+def test_who_goes_away_finds_what_they_typed_behind_a_sign_in(sheet: Page) -> None:
+    sheet.clock.fast_forward("14:00")
+    expect(sheet.get_by_role("dialog")).to_have_count(0)
+    sheet.clock.fast_forward("02:00")
 
-    expect(page.get_by_role("dialog")).to_be_visible()
-    expect(page.get_by_role("heading", name="On file")).to_be_hidden()
-    check_accessibility(page)
-    page.clock.resume()
-    sign_in_again(page)
-    expect(page.get_by_role("heading", name="On file")).to_be_visible()
-    expect(page.get_by_label("Note")).to_have_value("asked at the desk")
+    expect(sheet.get_by_role("dialog")).to_be_visible()
+    expect(sheet.get_by_role("heading", name="On file")).to_be_hidden()
+    check_accessibility(sheet)
+    sheet.clock.resume()
+    sign_in_again(sheet)
+    expect(sheet.get_by_role("heading", name="On file")).to_be_visible()
+    expect(sheet.get_by_label("Note")).to_have_value("asked at the desk")
 
 
 def test_who_goes_away_for_good_is_signed_out(page: Page) -> None:

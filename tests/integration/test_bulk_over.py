@@ -70,6 +70,15 @@ def half_routed() -> Iterator[None]:
         yield
 
 
+def left_half_routed(work: Work) -> tuple[str, str]:
+    """Start a campaign whose router ends on the way; give its path, and its only chunk."""
+    path = started(work)
+    (chunk,) = work.chunks()
+    with half_routed():
+        assert work.service.run("RouteBatchFunction", chunk) == [0]
+    return path, chunk
+
+
 def told(work: Work, path: str) -> dict[str, Any]:
     """State and counts, which agree with the rows that are listed and with the decisions in the table."""
     body = work.service.get(path).body
@@ -100,10 +109,7 @@ class TestHalfRouted:
     def test_cancelled_what_is_claimed_is_withdrawn(
         self, work: Work, clock: time_machine.Traveller, first: str
     ) -> None:
-        path = started(work)
-        (chunk,) = work.chunks()
-        with half_routed():
-            assert work.service.run("RouteBatchFunction", chunk) == [0]
+        path, chunk = left_half_routed(work)
         cancel(work, path)
         clock.shift(bulks.CHUNK_LEASE_SECONDS + 1)
         if first == "chunk":
@@ -115,10 +121,7 @@ class TestHalfRouted:
         assert work.service.carriers.so_far() == []
 
     def test_whoever_may_still_be_at_it_is_waited_for(self, work: Work, clock: time_machine.Traveller) -> None:
-        path = started(work)
-        (chunk,) = work.chunks()
-        with half_routed():
-            assert work.service.run("RouteBatchFunction", chunk) == [0]
+        path, chunk = left_half_routed(work)
         cancel(work, path)
         clock.shift(bulks.CHUNK_LEASE_SECONDS - 1)
         assert work.service.run("RouteBatchFunction", chunk) == [0]
@@ -128,10 +131,7 @@ class TestHalfRouted:
         assert told(work, path) == {"state": "cancelled", "routed": 3, "withdrawn": 3}
 
     def test_failed_what_is_claimed_is_sent(self, work: Work, clock: time_machine.Traveller) -> None:
-        path = started(work)
-        (chunk,) = work.chunks()
-        with half_routed():
-            assert work.service.run("RouteBatchFunction", chunk) == [0]
+        path, chunk = left_half_routed(work)
         delete_list(work)
         assert work.service.run("RouteBatchFunction", chunk) == []
         clock.shift(bulks.CHUNK_LEASE_SECONDS + 1)
@@ -146,10 +146,7 @@ class TestHalfRouted:
     def test_paused_for_longer_than_queues_keep_anything_and_its_list_gone(
         self, work: Work, clock: time_machine.Traveller, action: str, state: str, became: str
     ) -> None:
-        path = started(work)
-        (chunk,) = work.chunks()
-        with half_routed():
-            assert work.service.run("RouteBatchFunction", chunk) == [0]
+        path, _ = left_half_routed(work)
         assert work.service.post(f"{path}/pause").status == 200
         work.send()
         delete_list(work)
@@ -164,10 +161,7 @@ class TestHalfRouted:
         self, work: Work, clock: time_machine.Traveller
     ) -> None:
         assert work.service.put("north", CLINIC | {"sending": False}).status == 200
-        path = started(work)
-        (chunk,) = work.chunks()
-        with half_routed():
-            assert work.service.run("RouteBatchFunction", chunk) == [0]
+        path, _ = left_half_routed(work)
         cancel(work, path)
         clock.shift(bulks.CHUNK_LEASE_SECONDS + 1)
         work.route()
@@ -177,10 +171,7 @@ class TestHalfRouted:
     def test_whoever_begins_it_once_more_meanwhile_is_waited_for_and_nobody_counts_twice(
         self, work: Work, clock: time_machine.Traveller
     ) -> None:
-        path = started(work)
-        (chunk,) = work.chunks()
-        with half_routed():
-            assert work.service.run("RouteBatchFunction", chunk) == [0]
+        path, chunk = left_half_routed(work)
         clock.shift(bulks.CHUNK_LEASE_SECONDS + 1)
         bulk_id = path.rpartition("/")[2]
         (rows,) = chunks_in([chunk])
@@ -203,10 +194,7 @@ class TestHalfRouted:
         assert told(work, path) == {"state": "cancelled", "routed": 3, "withdrawn": 3}
 
     def test_until_it_is_routed_it_lists_nobody(self, work: Work) -> None:
-        path = started(work)
-        (chunk,) = work.chunks()
-        with half_routed():
-            assert work.service.run("RouteBatchFunction", chunk) == [0]
+        path, chunk = left_half_routed(work)
         assert rows_of(work, path) == rows_of(work, path, "unreachable") == []
         assert work.service.run("RouteBatchFunction", chunk) == []
         assert len(rows_of(work, path)) == 7
